@@ -1,0 +1,1 @@
+"""Where log records come from: followed files and streams."""

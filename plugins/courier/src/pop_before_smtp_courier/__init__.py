@@ -1,0 +1,1 @@
+"""Courier log parser for pop-before-smtp."""

@@ -1,0 +1,1 @@
+"""Dovecot log parser for pop-before-smtp."""

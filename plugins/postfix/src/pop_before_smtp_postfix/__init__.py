@@ -1,0 +1,1 @@
+"""Postfix map writer and netblock discovery for pop-before-smtp."""

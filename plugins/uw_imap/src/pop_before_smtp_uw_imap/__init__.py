@@ -1,0 +1,1 @@
+"""UW imapd and ipop3d log parser for pop-before-smtp."""
