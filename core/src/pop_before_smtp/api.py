@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, ClassVar
@@ -156,9 +157,9 @@ class LoginEvent:
 class Changes:
     """What a map has to become. Keys are canonical addresses, or networks for a map that takes them."""
 
-    added: Set[str]
-    removed: Set[str]
-    current: Set[str]
+    added: AbstractSet[str]
+    removed: AbstractSet[str]
+    current: AbstractSet[str]
     """All keys that the map is to hold; valid during the call only."""
 
 
