@@ -1,0 +1,1 @@
+"""Figures for the README: speed, latency and memory (``make bench``)."""
