@@ -1,0 +1,102 @@
+"""May this login ever relay? One answer for all outlets: None, or the reason why not."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+
+from ._config import PolicySettings
+from ._host import Host
+from ._networks import Netblocks
+from .api import LoginEvent
+
+PRIVATE = Netblocks.of(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+"""RFC 1918, RFC 6598, RFC 4193. Explicit, since ``is_private`` holds documentation ranges too."""
+
+NEVER = Netblocks.of(
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+        *("::/128", "::1/128", "::ffff:0:0/96", "fe80::/10", "fec0::/10", "ff00::/8"),
+    )
+)
+"""Unspecified, loopback, link-local, multicast and reserved: no client of ours is there."""
+
+_REMEMBERED = 100_000
+
+
+class Policy:
+    """The rules of ``[policy]`` and what the machine itself forbids.
+
+    Args:
+        settings: the ``[policy]`` table.
+        host: what :func:`pop_before_smtp._host.look` saw; give newer ones to :meth:`refresh`.
+    """
+
+    def __init__(self, settings: PolicySettings, host: Host) -> None:
+        self._settings = settings
+        self._refused = Netblocks.of(settings.refuse)
+        self._proxies = Netblocks.of(settings.trusted_proxies)
+        self._exempt = Netblocks.of(settings.exempt)
+        self._services = frozenset(settings.services)
+        self._user = user_filter(settings.users)
+        self._known: dict[str, str | None] = {}
+        self.refresh(host)
+
+    def refresh(self, host: Host) -> None:
+        """Judge from now on by a newer look at the machine."""
+        self._host = host
+        self._bridges = Netblocks.of(host.bridges)
+        self._known.clear()
+
+    def judge(self, event: LoginEvent) -> str | None:
+        """Return why this login grants nothing; None if it may."""
+        if event.service not in self._services:
+            return "service"
+        if self._settings.require_tls and event.tls is not True:
+            return "no_tls"
+        if not self._user(event.user):
+            return "user"
+        if event.address is None:
+            return "no_address"
+        try:
+            return self._known[event.address]
+        except KeyError:
+            reason = self._address(event.address)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[event.address] = reason
+        return reason
+
+    def _address(self, address: str) -> str | None:
+        if address in NEVER:
+            return "never"
+        if address in self._host.own:
+            return "own_address"
+        if address in self._proxies:
+            return "trusted_proxy"
+        if address in self._refused:
+            return "refused_network"
+        if address in self._exempt:
+            return "exempt"
+        return self._private(address)
+
+    def _private(self, address: str) -> str | None:
+        if self._settings.private_addresses == "allow" or address not in PRIVATE:
+            return None
+        if self._settings.private_addresses == "refuse":
+            return "private_address"
+        return "container" if self._host.container or address in self._bridges else None
+
+
+def user_filter(patterns: Sequence[str]) -> Callable[[str | None], bool]:
+    """Return the test whether a user is meant by one of the patterns (``*``, ``?``); no patterns mean everybody."""
+    if not patterns:
+        return lambda _user: True
+    matches = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
+    return lambda user: user is not None and matches(user) is not None
