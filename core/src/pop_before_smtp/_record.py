@@ -1,8 +1,30 @@
-"""One log record: batches of lines, their layout, and the stamps in their headers."""
+"""One log record: batches of lines, and how the lines of a source are taken apart."""
 
 from __future__ import annotations
 
-from attrs import define, frozen
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import tzinfo
+
+from attrs import define, field, frozen
+
+from ._pattern import Grammar
+from ._stamp import Stamps
+from .api import LogHeader, Record
+
+Head = tuple[float | None, bytes, bytes, bytes, bytes]
+"""Time, host, program, pid and message of one line."""
+
+_REPEATED = re.compile(rb"message repeated [0-9]+ times: \[ ?(.*)\]", re.DOTALL)
+_PRIORITY = re.compile(rb"<[0-9]{1,3}>")
+_RFC5424 = re.compile(
+    rb"<[0-9]{1,3}>1 (?P<time>\S+) (?P<host>\S+) (?P<program>\S+) (?P<pid>\S+) \S+ "
+    rb'(?:-|(?:\[[^\s\]="]+(?: [^\s\]="]+="(?:[^"\\]|\\.)*")*\])+) ?(?:\xef\xbb\xbf)? ?(?P<message>.*)',
+    re.DOTALL,
+)
+_HOST = re.compile(rb"[0-9A-Za-z._:@/%\[\]-]+")
+"""What a host name in a header is made of, where a file has yet to prove that it is a syslog file."""
 
 
 @frozen(kw_only=True)
@@ -20,6 +42,146 @@ class Checkpoint:
     fingerprint_size: int
 
 
+class Layout:
+    """How the lines of one source are taken apart: as syslog writes them, or as one server writes its own file.
+
+    Args:
+        headers: the servers' own files that are known.
+        format: ``auto``, ``syslog`` or the name of a header.
+        zone: what a stamp without a zone means; None is the machine's own.
+
+    Raises:
+        PluginError: a header's pattern does not fit the contract.
+    """
+
+    def __init__(self, headers: Sequence[LogHeader] = (), *, format: str = "auto", zone: tzinfo | None = None) -> None:  # noqa: A002 - the key in [[source]]
+        self._headers = [(header, Grammar(f"header {header.name!r}", header.line, _GROUPS)) for header in headers]
+        self._stamps = Stamps(zone)
+        self._own: tuple[LogHeader, Grammar] | None = None
+        self.decided = format != "auto"
+        """What the file is need not be asked any more."""
+        if format not in {"auto", "syslog"}:
+            self._own = next(known for known in self._headers if known[0].name == format)
+
+    def sniff(self, head: bytes) -> None:
+        """Decide by the first lines of a file what it is, unless that is decided; a draw goes to syslog.
+
+        Args:
+            head: the first bytes; if no line in them fits anything, later ones may be tried.
+        """
+        if self.decided:
+            return
+        votes: Counter[int] = Counter()
+        for line in head[: head.rfind(b"\n") + 1].splitlines():
+            votes[self._vote(line)] += 1
+        del votes[-1]
+        if votes:
+            winner = max(votes, key=lambda each: (votes[each], each == 0))
+            self._own = self._headers[winner - 1] if winner else None
+            self.decided = True
+
+    def _vote(self, line: bytes) -> int:
+        """Return 0 for a syslog line, the number of the header that it fits counted from 1, -1 for neither."""
+        head = self._syslog(line, 0.0, live=False)
+        if head and head[0] is not None and _HOST.fullmatch(head[1]):
+            return 0
+        return next((n for n, (_, grammar) in enumerate(self._headers, 1) if grammar.spans(line)), -1)
+
+    def stamp(self, line: bytes, near: float) -> float | None:
+        """Return the line's own time in unix seconds, in the year nearest to ``near`` if it has none."""
+        head = self.split(line, near, live=False)
+        return head[0] if head else None
+
+    def record(self, line: bytes, batch: Batch, position: int) -> Record | None:
+        """Return the record of a line without its end, None where no header fits.
+
+        Args:
+            line: the text without its newline.
+            batch: what the line came with.
+            position: the line's offset in the source.
+        """
+        head = self.split(line, batch.near, live=batch.live)
+        if not head:
+            return None
+        time, host, program, pid, message = head
+        return Record(
+            time=time,
+            received=batch.received,
+            host=host,
+            program=program,
+            pid=pid,
+            message=message,
+            source=batch.source,
+            position=position,
+            limit=batch.limit,
+            live=batch.live,
+        )
+
+    def split(self, line: bytes, near: float, *, live: bool) -> Head | None:
+        """Return the parts of a line without its end, None where no header fits."""
+        head = self._own_line(line, near, live=live) if self._own else self._syslog(line, near, live=live)
+        if head and head[4].startswith(b"message repeated "):
+            repeated = _REPEATED.fullmatch(head[4])
+            return (*head[:4], repeated[1]) if repeated else head
+        return head
+
+    def _syslog(self, line: bytes, near: float, *, live: bool) -> Head | None:
+        """Tell RFC 3164, ISO 8601 and RFC 5424 headers apart by their first bytes."""
+        first = line[:1]
+        if first == b"<":
+            return self._with_priority(line, near, live=live)
+        if first.isdigit():
+            stamp, _, rest = line.partition(b" ")
+            if len(stamp) == len(b"2026-11-22"):
+                clock, _, rest = rest.partition(b" ")
+                stamp += b" " + clock
+            time = self._stamps.iso(stamp, near, live=live)
+        elif first == b"@":
+            stamp, _, rest = line.partition(b" ")
+            time = self._stamps.read(stamp, near)
+        else:
+            fraction, _, rest = line[15:].partition(b" ")
+            time = self._stamps.bsd(line[:15] + fraction, near, live=live)
+        parts = rest.split(b" ", 2)
+        if time is None or len(parts) != 3:  # noqa: PLR2004 - host, tag, message
+            return None
+        host, tag, message = parts
+        program, _, pid = tag[:-1].partition(b"[")
+        if not host or host[-1:] == b":" or tag[-1:] != b":" or (pid and pid[-1:] != b"]"):
+            return None
+        return time, host, program, pid[:-1], message
+
+    def _with_priority(self, line: bytes, near: float, *, live: bool) -> Head | None:
+        found = _RFC5424.fullmatch(line)
+        if not found:
+            priority = _PRIORITY.match(line)
+            rest = line[priority.end() :] if priority else b""
+            return self._syslog(rest, near, live=live) if rest[:1].isalnum() else None
+        stamp, host, program, pid, message = found.groups()
+        parts = [b"" if each == b"-" else each for each in (host, program, pid)]
+        return self._stamps.read(stamp, near, live=live), parts[0], parts[1], parts[2], message
+
+    def _own_line(self, line: bytes, near: float, *, live: bool) -> Head | None:
+        """Take a line of a server's own file apart."""
+        assert self._own  # noqa: S101 - the caller has looked
+        header, grammar = self._own
+        spans = grammar.spans(line)
+        if not spans:
+            return None
+        text = {name: line[slice(*spans[at])] for name, at in grammar.groups.items() if spans[at][0] >= 0}
+        time = self._stamps.read(text["time"], near, live=live) if "time" in text else None
+        return (
+            time,
+            text.get("host", b""),
+            text.get("program", header.program),
+            text.get("pid", b""),
+            text.get("message", b""),
+        )
+
+
+_GROUPS = frozenset({"message", "time", "host", "program", "pid"})
+
+
 @define(kw_only=True)
 class Batch:
     """Whole lines of one source, at most 128 KiB unless one line is longer."""
@@ -35,5 +197,12 @@ class Batch:
     """No event of this batch may be later: receipt, or the file's mtime for bytes found at opening."""
     live: bool = True
     """Appended while we watched."""
+    layout: Layout = field(factory=Layout)
+    """How the lines of this source are taken apart."""
     checkpoint: Checkpoint | None = None
     """Where the source stands behind this batch; None for streams."""
+
+    @property
+    def near(self) -> float:
+        """The moment near which stamps without a year are: the limit, or receipt where there is none."""
+        return min(self.limit, self.received)
