@@ -17,6 +17,7 @@ from .api import GROUP, Hooks, LogParser, Writer
 from .errors import PluginError
 
 CORE = "pop-before-smtp"
+_LONGEST = 300
 
 
 @frozen(kw_only=True)
@@ -147,4 +148,5 @@ def _origin(entry: metadata.EntryPoint) -> str:
 
 
 def _reason(cause: Exception) -> str:
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
+    text = " ".join(f"{type(cause).__name__}: {cause}".split())
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

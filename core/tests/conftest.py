@@ -1,0 +1,86 @@
+"""Plugins made for one test: a distribution with metadata, an entry point and a module, on the path."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Install = Callable[..., str]
+_number = itertools.count()
+
+PARSER = """
+from pop_before_smtp import LOGIN, LogParser, LogPattern, hookimpl
+
+@hookimpl
+def pop_before_smtp_parsers():
+    yield LogParser(name="{name}", patterns=[LogPattern(
+        kind=LOGIN, program=rb"popd", message=rb"login (?P<user>\\w+) from (?P<ip>[0-9a-f.:]+)",
+        contains=[b"popd: login "], fixed={{"service": "pop3"}})])
+"""
+
+WRITER = """
+from pathlib import Path
+from attrs import frozen
+from pop_before_smtp import Map, MapError, Writer, hookimpl
+
+@frozen(kw_only=True)
+class Settings:
+    map: str
+    depth: int = 1
+
+class TextMap(Map):
+    rewrites = False
+    def __init__(self, path):
+        self.path = path
+    def write(self, changes):
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text("".join(key + "\\n" for key in sorted(changes.current)))
+        fresh.replace(self.path)
+    def clear(self):
+        self.path.write_text("")
+
+@hookimpl
+def pop_before_smtp_writers():
+    yield Writer(name="{name}", settings=Settings, open=lambda settings: TextMap(Path(settings.map)))
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return ``install(name, code, requires=..., distribution=...)``, which puts a plugin on the path."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def add(name: str, code: str, *, requires: str = "pop-before-smtp~=2.0", distribution: str | None = None) -> str:
+        module = f"plugin_for_test_{next(_number)}"
+        (site / f"{module}.py").write_text(textwrap.dedent(code))
+        dist = distribution or f"example-{name}"
+        info = site / f"{dist.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.2\nRequires-Dist: {requires}\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(f"[pop_before_smtp]\n{name} = {module}\n")
+        importlib.invalidate_caches()
+        return module
+
+    return add
+
+
+@pytest.fixture
+def parser_plugin(install: Install) -> str:
+    """Install a plugin with the parser ``popd`` for lines like ``popd: login ann from 203.0.113.7``."""
+    install("popd", PARSER.format(name="popd"))
+    return "popd"
+
+
+@pytest.fixture
+def writer_plugin(install: Install) -> str:
+    """Install a plugin with the writer ``textfile``: one key a line."""
+    install("textfile", WRITER.format(name="textfile"))
+    return "textfile"
