@@ -1,0 +1,113 @@
+"""Mail servers as Debian packages them, set up in a lab: as stock as a test allows, and quick to answer."""
+
+from __future__ import annotations
+
+from lab import Lab, LabError, eventually
+
+STATE = "/var/lib/pop-before-smtp"
+PORTS = {"lmdb": 25, "cdb": 26, "hash": 27, "btree": 28}
+"""One smtpd per map type, each with its own map ``STATE/TYPE``."""
+SUFFIXES = {"lmdb": "lmdb", "cdb": "cdb", "hash": "db", "btree": "db"}
+MYNETWORKS_CLIENTS = ("203.0.113.200", "2001:db8:9::200")
+"""Clients that may relay without a login."""
+PASSWORD = "pw"  # noqa: S105 - of the lab's mail users
+
+POSTFIX = ("postfix", "postfix-lmdb", "postfix-cdb", "rsyslog")
+DOVECOT = ("dovecot-imapd", "dovecot-pop3d", "ssl-cert")
+COURIER = ("courier-imap", "courier-pop")
+
+MAIN_CF = """
+compatibility_level = 3.6
+myhostname = mx.test.example
+mydestination = mx.test.example
+mynetworks = 127.0.0.0/8 [::1]/128 203.0.113.200/32 [2001:db8:9::200]/128
+smtpd_peername_lookup = no
+in_flow_delay = 0
+alias_maps =
+local_recipient_maps =
+"""
+# permit_auth_destination stands before our map: its failure must not stop local mail
+SMTPD = """
+{port} inet n - y - - smtpd
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_auth_destination,check_client_access,{kind}:{state}/{kind},reject
+"""
+
+DOVECOT_CONF = """
+protocols = imap pop3
+ssl = yes
+ssl_cert = </etc/ssl/certs/ssl-cert-snakeoil.pem
+ssl_key = </etc/ssl/private/ssl-cert-snakeoil.key
+disable_plaintext_auth = no
+auth_failure_delay = 0
+auth_username_chars =
+first_valid_uid = 1
+mail_location = maildir:/tmp/mail
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+passdb {
+  driver = static
+  args = password=pw
+}
+userdb {
+  driver = static
+  args = uid=mail gid=mail home=/tmp/mail
+}
+"""
+"""Any user with the right password; every character in a name, as an operator may have it."""
+
+
+def start_rsyslog(lab: Lab) -> None:
+    """Start Debian's rsyslog: mail.log with ISO 8601 stamps, root:adm, 0640."""
+    lab.sh("""
+        sed -i /imklog/d /etc/rsyslog.conf
+        install -m 640 -o root -g adm /dev/null /var/log/mail.log
+        mkdir -p /var/spool/postfix/dev
+        rsyslogd -i /run/rsyslogd.pid
+    """)
+
+
+def start_postfix(lab: Lab) -> None:
+    """Start Postfix with one smtpd per map type; no map exists yet."""
+    lab.write("/etc/postfix/main.cf", MAIN_CF)
+    master = lab.path("/etc/postfix/master.cf")
+    services = [line for line in master.read_text().splitlines() if not line.startswith("smtp      inet")]
+    services += [SMTPD.format(kind=kind, port=port, state=STATE) for kind, port in PORTS.items()]
+    master.write_text("\n".join(services) + "\n")
+    lab.sh(f"mkdir -p -m 755 {STATE}; postfix start")
+    eventually(lambda: listening(lab, *PORTS.values()), within=20)
+
+
+def start_dovecot(lab: Lab, *extra: str) -> None:
+    """Start Dovecot, IMAP and POP3, plain, STARTTLS and implicit TLS."""
+    lab.write("/etc/dovecot/dovecot.conf", DOVECOT_CONF + "\n".join(extra))
+    lab.sh("make-ssl-cert generate-default-snakeoil --force-overwrite; mkdir -m 777 -p /tmp/mail; dovecot")
+    eventually(lambda: listening(lab, 110, 143, 993, 995), within=20)
+
+
+def start_courier(lab: Lab) -> None:
+    """Start Courier's IMAP and POP3 daemons, plain, STARTTLS and implicit TLS, with one PAM user ``ann``."""
+    lab.sh(f"""
+        sed -i 's/pam_unix.so/& nodelay/' /etc/pam.d/common-auth
+        useradd --create-home ann
+        echo ann:{PASSWORD} | chpasswd
+        maildirmake.courier ~ann/Maildir
+        chown -R ann: ~ann
+        mkdir -p /run/courier/authdaemon
+        chown -R courier:courier /run/courier
+        authdaemond start
+        for d in /usr/sbin/imapd imapd-ssl pop3d pop3d-ssl; do $d start; done
+    """)
+    eventually(lambda: listening(lab, 110, 143, 993, 995), within=20)
+
+
+def listening(lab: Lab, *ports: int) -> bool:
+    """Say whether all the ports are listened at."""
+    try:
+        return {f":{port}" for port in ports} <= {
+            ":" + line.split()[3].rpartition(":")[2] for line in lab.sh("ss -Hltn").splitlines()
+        }
+    except LabError:
+        return False
