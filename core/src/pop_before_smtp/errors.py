@@ -33,3 +33,7 @@ class MapError(PopBeforeSmtpError):
 
 class StateError(PopBeforeSmtpError):
     """The state could not be opened, read or written."""
+
+
+class SourceError(PopBeforeSmtpError):
+    """A log could not be opened or read."""
