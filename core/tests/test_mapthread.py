@@ -51,6 +51,15 @@ def built(**settings: float) -> tuple[FakeMap, Upkeep]:
     return target, upkeep
 
 
+def rested() -> tuple[FakeMap, Upkeep]:
+    """Return a map that was written a second time, at 0 s."""
+    target, upkeep = built()
+    upkeep.take({"192.0.2.2": True}, 0.0)
+    assert upkeep.due() == 0.0, "the second write need not wait: the first built what the state remembered"
+    assert upkeep.work(target.clock)
+    return target, upkeep
+
+
 def test_the_first_write_builds_the_map_even_of_nothing() -> None:
     target = FakeMap()
     upkeep = Upkeep(target, "test", 1.0)
@@ -68,14 +77,25 @@ def test_what_changes_no_key_writes_nothing() -> None:
 
 
 def test_rewrites_rest_between_two_writes() -> None:
-    target, upkeep = built()
-    upkeep.take({"192.0.2.2": True}, 0.1)
+    target, upkeep = rested()
+    upkeep.take({"192.0.2.4": True}, 0.1)
     assert upkeep.due() == 1.0
     target.time, target.cost = 1.0, 0.5
     upkeep.work(target.clock)
     upkeep.take({"192.0.2.3": True}, 1.6)
     assert upkeep.due() == pytest.approx(1.5 + 10 * 0.5)
-    assert target.seen == {"192.0.2.1", "192.0.2.2"}
+    assert target.seen == {"192.0.2.1", "192.0.2.2", "192.0.2.4"}
+
+
+def test_a_first_build_that_fails_closes_what_an_earlier_run_left_open() -> None:
+    target = FakeMap()
+    target.seen, target.broken = {"192.0.2.9"}, "no space left"
+    upkeep = Upkeep(target, "test", 1.0)
+    upkeep.take({}, 0.0)
+    while target.seen and target.time < 60:
+        upkeep.work(target.clock)
+        target.time = (upkeep.due() or 0.0) if target.seen else target.time
+    assert (target.seen, target.time) == (set(), 10.0)
 
 
 def test_a_failure_is_reported_once_and_mended() -> None:
@@ -167,7 +187,8 @@ def test_the_thread_writes_and_ends() -> None:
     target = FakeMap()
     thread = MapThread(target, "test", 0.0)
     thread.start({"192.0.2.1": True})
-    thread.written.result(5)
+    thread.settled().result(5)
+    assert target.seen == {"192.0.2.1"}
     thread.submit({"192.0.2.2": True})
     thread.close(clear=False)
     assert target.seen == {"192.0.2.1", "192.0.2.2"}

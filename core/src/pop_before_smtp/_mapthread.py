@@ -47,8 +47,8 @@ class Upkeep:
     def take(self, changes: Mapping[str, bool], now: float) -> None:
         """Add a net change: address to True (added) or False (removed)."""
         self._changes.update(changes)
-        if self._removal_since is None and not all(changes.values()):
-            self._removal_since = now
+        if self._removal_since is None and not (self._built and all(changes.values())):
+            self._removal_since = now  # before the first build, what an earlier run left may have to go
 
     def due(self) -> float | None:
         """Return when :meth:`work` has something to do; None if nothing is to be written."""
@@ -82,7 +82,7 @@ class Upkeep:
         self._map.close()
 
     def _succeeded(self, start: float, end: float, added: set[str], removed: set[str]) -> None:
-        if self._map.rewrites:
+        if self._map.rewrites and self._built:
             self._not_before = end + max(self._min_interval, _BUILD_SHARE * (end - start))
         if self.problem:
             _log.warning("%s: written again", self._label)
@@ -126,12 +126,11 @@ class MapThread:
     """Runs the :class:`Upkeep` of one map. The loop hands over net changes with :meth:`submit` and never waits."""
 
     def __init__(self, target: Map, label: str, min_interval: float) -> None:
-        self.written: Future[None] = Future()
-        """Done when the map has been built for the first time."""
-        self.ended: Future[None] = Future()
+        self.ended = _future()
         """Done when the thread has ended, with the exception that ended it if it was a bug."""
         self._upkeep = Upkeep(target, label, min_interval)
         self._inbox: list[dict[str, bool]] = []
+        self._waiting: list[Future[None]] = []
         self._wake = threading.Condition()
         self._end: bool | None = None
         self._thread = threading.Thread(target=self._run, name=f"map {label}", daemon=True)
@@ -152,6 +151,14 @@ class MapThread:
             self._inbox.append(changes)
             self._wake.notify()
 
+    def settled(self) -> Future[None]:
+        """Return what is done when the map holds all that has been handed over."""
+        future = _future()
+        with self._wake:
+            self._waiting.append(future)
+            self._wake.notify()
+        return future
+
     def close(self, *, clear: bool, timeout: float = 10.0) -> None:
         """Write what is left, leave the map empty or as it is, and end the thread."""
         with self._wake:
@@ -165,8 +172,9 @@ class MapThread:
             while self._end is None:
                 self._wait()
                 due = self._upkeep.due()
-                if due is not None and due <= time.monotonic() and self._upkeep.work(time.monotonic):
-                    self._tell()
+                if due is not None and due <= time.monotonic():
+                    self._upkeep.work(time.monotonic)
+                self._tell()
             self._upkeep.finish(clear=self._end)
         except BaseException as bug:  # noqa: BLE001 - the daemon raises it again, in its own thread
             self.ended.set_exception(bug)
@@ -177,12 +185,23 @@ class MapThread:
         """Sleep until there is something to write, or the end."""
         with self._wake:
             due = self._upkeep.due()
-            if not self._inbox and self._end is None:
+            if not self._inbox and self._end is None and not (due is None and self._waiting):
                 self._wake.wait(None if due is None else max(0.0, due - time.monotonic()))
             inbox, self._inbox = self._inbox, []
         for changes in inbox:
             self._upkeep.take(changes, time.monotonic())
 
     def _tell(self) -> None:
-        if not self.written.done():
-            self.written.set_result(None)
+        with self._wake:
+            if self._inbox or self._upkeep.due() is not None:
+                return
+            waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            future.set_result(None)
+
+
+def _future() -> Future[None]:
+    """Return a future that who waits for it and is cancelled does not cancel."""
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future

@@ -1,0 +1,132 @@
+"""From the configuration to the parts that run: engine, outlets, maps, and what speaks against starting."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ._config import Config, SourceSettings, netblocks
+from ._engine import Engine
+from ._host import Host
+from ._match import Matcher
+from ._outlet import Outlet
+from ._policy import Policy
+from ._record import Layout
+from ._sources import check
+from .api import Map
+from .errors import ConfigError
+from .maps import check_directory
+
+_log = logging.getLogger("pop_before_smtp.config")
+
+
+def engine(config: Config, host: Host, *, ask: bool = True, logouts: bool = False) -> Engine:
+    """Put the engine together.
+
+    Args:
+        config: the effective configuration.
+        host: a look at this machine.
+        ask: ask each mail server for its netblocks; without it only those in the configuration count.
+        logouts: let the matcher yield logouts too.
+
+    Raises:
+        ConfigError: a pattern or a mail server's own configuration forbids it.
+    """
+    problems: list[str] = []
+    outlets = []
+    for writer in config.writers:
+        with warnings_logged(f"writer[{writer.index}].netblocks"), collected(problems):
+            blocks = netblocks(writer, ask=ask)
+            outlets.append(Outlet(writer, config.grace_of(writer), blocks, config.policy))
+    with collected(problems):
+        matcher = Matcher(config.registry.parsers, logouts=logouts)
+    if problems:
+        raise ConfigError(*problems)
+    return Engine(matcher, Policy(config.policy, host), outlets)
+
+
+def maps(config: Config) -> list[Map]:
+    """Open the map of each writer, which changes nothing on disk.
+
+    Raises:
+        ConfigError: with all problems of all writers.
+    """
+    problems: list[str] = []
+    opened = []
+    for writer in config.writers:
+        with warnings_logged(f"writer[{writer.index}]"), collected(problems, f"writer[{writer.index}]."):
+            opened.append(writer.writer.open(writer.settings))
+    paths = [target.path for target in opened]
+    problems += [f"writer: two writers keep {path}" for path in {path for path in paths if paths.count(path) > 1}]
+    if problems:
+        raise ConfigError(*problems)
+    return opened
+
+
+def map_problems(config: Config, opened: list[Map], owned: Collection[Path]) -> list[str]:
+    """Return what speaks against writing these maps: their directories, and files that are not ours."""
+    problems = []
+    for writer, target in zip(config.writers, opened, strict=True):
+        key = f"writer[{writer.index}].map"
+        if problem := check_directory(target.path.parent):
+            problems.append(f"{key}: {problem}")
+        elif os.path.lexists(target.path) and target.path not in owned and not writer.outlet.adopt:
+            problems.append(
+                f"{key}: {target.path} was not written by us and stays as it is; "
+                "name another map, move the file away, or set adopt = true"
+            )
+    return problems
+
+
+def layout(config: Config, source: SourceSettings) -> Layout:
+    """Return how the lines of a source are taken apart."""
+    headers = [header for parser in config.registry.parsers for header in parser.headers]
+    return Layout(headers, format=source.format, zone=source.timezone)
+
+
+def source_problems(config: Config, known: Collection[str] | Mapping[str, object]) -> list[str]:
+    """Return what speaks against reading the sources. One that is missing but ``known`` is just being rotated."""
+    problems = []
+    for index, source in enumerate(config.sources):
+        key = f"source[{index}].path"
+        if source.name == "stdin":
+            continue
+        if os.path.lexists(source.path):
+            if problem := check(source.path):
+                problems.append(f"{key}: {problem}")
+        elif source.name not in known and source.missing == "error":
+            problems.append(f'{key}: {source.path} does not exist; correct it, or set missing = "wait"')
+    return problems
+
+
+def state_problems(config: Config) -> list[str]:
+    """Return what speaks against keeping the state where the configuration says."""
+    nearest = next(path for path in (config.state_dir, *config.state_dir.parents) if path.exists())
+    if not nearest.is_dir():
+        return [f"state_dir: {nearest} is no directory; name another"]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [f"state_dir: {nearest} is not writable for uid {os.geteuid()}; give it to the daemon's user"]
+    return []
+
+
+@contextmanager
+def collected(problems: list[str], prefix: str = "") -> Iterator[None]:
+    """Turn a ConfigError into lines in ``problems``."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += [prefix + line for line in error.problems]
+
+
+@contextmanager
+def warnings_logged(key: str) -> Iterator[None]:
+    """Send what a plugin warns of to our log, with the key that it is about."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        _log.warning("%s: %s", key, warning.message)

@@ -1,0 +1,284 @@
+"""The daemon: the only place where sources, engine, state, maps, time and signals meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from . import _assembly as assembly
+from . import _host
+from ._clock import Clock
+from ._config import Config
+from ._engine import Engine
+from ._mapthread import MapThread
+from ._notify import notify, watchdog_interval
+from ._record import Batch
+from ._replay import replay
+from ._sources import Source, open_sources
+from ._state import State
+from ._statewriter import StateWriter
+from .api import LoginEvent, Map
+from .errors import ConfigError, PopBeforeSmtpError
+
+_log = logging.getLogger("pop_before_smtp.daemon")
+
+_LONGEST_SLEEP = 60.0
+"""Timers stop in suspend, so with leases to watch the loop looks at the clock at least this often, in seconds."""
+_LOOK = 1.0
+"""How old the look at this machine's own addresses may be, in seconds."""
+_COMPACT = 600.0
+"""Seconds between two clean-ups of the state."""
+
+
+class Daemon:
+    """One run of the configured pipeline.
+
+    Args:
+        config: the effective configuration.
+        clock: the time.
+        write: keep maps and state; False is a dry run that touches nothing.
+    """
+
+    def __init__(self, config: Config, clock: Clock, *, write: bool = True) -> None:
+        self._successor: Config | None = None
+        self._config = config
+        self._clock = clock
+        self._write = write
+        self._host = _host.look()
+        self._looked = clock.now()
+        self._engine: Engine = assembly.engine(config, self._host)
+        self._maps: list[Map] = assembly.maps(config) if write else []
+        self._threads: list[MapThread] = []
+        self._writer: StateWriter | None = None
+        self._connects: list[tuple[Any, ...]] = []
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()  # no lease is left
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Run until a signal or the end of all sources.
+
+        Args:
+            ready: called when every map is right and every log has been read to its end.
+
+        Raises:
+            ConfigError: something speaks against starting; nothing has been changed.
+        """
+        state = self._open_state()
+        try:
+            sources = open_sources(self._config, self._clock, state.checkpoints() if state else {})
+            if state:
+                await self._start_maps(state)
+            async with asyncio.TaskGroup() as group:
+                jobs = [group.create_task(job) for job in (self._expire(), self._watchdog(), self._watch_threads())]
+                reading = [group.create_task(self._read(source)) for source in sources]
+                announcing = group.create_task(self._announce(sources, ready))
+                ended = group.create_task(self._drained(reading))
+                stopping = group.create_task(self._stopping.wait())
+                await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+                for task in (*jobs, *reading, announcing, ended, stopping):
+                    task.cancel()
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        finally:
+            self._close(state)
+
+    def stop(self, successor: Config | None = None) -> None:
+        """End the run; where another follows at once, the maps that it keeps too stay as they are."""
+        self._successor = successor
+        self._stopping.set()
+
+    # -- start and end
+
+    def _open_state(self) -> State | None:
+        if not self._write:
+            self._refuse(assembly.source_problems(self._config, ()))
+            return None
+        try:
+            state = State.open(self._config.state_dir)
+        except PopBeforeSmtpError as error:
+            raise ConfigError(f"state_dir: {error}") from error
+        problems = assembly.source_problems(self._config, state.checkpoints())
+        problems += assembly.map_problems(self._config, self._maps, state.owned())
+        if problems:
+            state.close()
+        self._refuse(problems)
+        return state
+
+    @staticmethod
+    def _refuse(problems: list[str]) -> None:
+        if problems:
+            raise ConfigError(*problems)
+
+    async def _start_maps(self, state: State) -> None:
+        """Build every map from what the state remembers, before any log byte is read."""
+        replay(self._engine, state, self._clock, self._config.longest_grace)
+        self._engine.matcher.restore(state.connects())
+        self._writer = StateWriter(state)
+        for target in self._maps:
+            await asyncio.wrap_future(self._writer.own(target.path))
+        for outlet, target in zip(self._engine.outlets, self._maps, strict=True):
+            thread = MapThread(target, outlet.label, outlet.writer.outlet.min_interval)
+            self._threads.append(thread)
+            thread.start(outlet.changes())
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait until every map holds what it should; a bug in one of them ends the daemon."""
+        for thread in self._threads:
+            both = [asyncio.wrap_future(thread.settled()), asyncio.wrap_future(thread.ended)]
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+
+    async def _announce(self, sources: list[Source], ready: Callable[[], None]) -> None:
+        for source in sources:
+            await source.caught_up.wait()
+        await self._settle()
+        _log.info("startup log-scan complete")
+        notify("READY=1")
+        ready()
+
+    def _close(self, state: State | None) -> None:
+        notify("STOPPING=1")
+        kept = {writer.label for writer in self._successor.writers} if self._successor else set()
+        for outlet, thread, target in zip(self._engine.outlets, self._threads, self._maps, strict=False):
+            clear = outlet.writer.outlet.on_exit == "clear" and outlet.label not in kept
+            thread.submit(outlet.changes())
+            thread.close(clear=clear)
+            if clear and self._writer and not thread.problem:
+                self._writer.own(target.path, cleared=True)
+        if self._writer:
+            self._writer.close()
+        if state:
+            state.close()
+        _log.info("counts: %s", " ".join(f"{key}={value}" for key, value in sorted(self.counts().items())) or "none")
+
+    # -- the loop
+
+    async def _read(self, source: Source) -> None:
+        async for batch in source.batches():
+            self._feed(batch)
+
+    def _feed(self, batch: Batch) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            if (host := _host.look()) != self._host:
+                self._host = host
+                self._engine.policy.refresh(host)
+        logins = self._engine.feed(batch, now, wall)
+        if self._writer:
+            self._remember(self._writer, logins, batch)
+        if logins:
+            self._hand_over()
+            self._wake.set()
+
+    def _remember(self, writer: StateWriter, logins: list[LoginEvent], batch: Batch) -> None:
+        """Have the logins stored, and with them how far the log has been read and what its last lines left open."""
+        connects = self._engine.matcher.connects()
+        changed = None if connects == self._connects else connects
+        self._connects = connects
+        writer.submit(logins, {batch.source: batch.checkpoint} if batch.checkpoint else {}, changed)
+
+    def _hand_over(self) -> None:
+        """Give every map's thread what has changed for it."""
+        for outlet, thread in zip(self._engine.outlets, self._threads, strict=False):
+            if changes := outlet.changes():
+                thread.submit(changes)
+
+    async def _expire(self) -> None:
+        """End leases as they fall due, in slices, and sleep in between."""
+        while True:
+            self._wake.clear()
+            due = self._engine.next_due()
+            if due is None:
+                self._idle.set()
+                await self._wake.wait()
+                continue
+            pause = due - self._clock.now()
+            if pause > 0:
+                await self._sleep(min(pause, _LONGEST_SLEEP))
+                continue
+            for outlet in self._engine.outlets:
+                for address in outlet.expire(self._clock.now()):
+                    _log.debug("expiration event for ip=%s", address)
+            self._hand_over()
+            await asyncio.sleep(0)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    async def _drained(self, reading: list[asyncio.Task[None]]) -> None:
+        """Return when every source has ended and no lease is left."""
+        await asyncio.wait(reading)
+        self._idle.clear()
+        self._wake.set()
+        await self._idle.wait()
+
+    async def _watch_threads(self) -> None:
+        """A bug in a map's thread must not leave a map that nobody expires: it ends the daemon."""
+        if self._threads:
+            await asyncio.gather(*(asyncio.wrap_future(thread.ended) for thread in self._threads))
+
+    async def _watchdog(self) -> None:
+        interval = watchdog_interval()
+        while interval:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+    def counts(self) -> Counter[str]:
+        """Return what has happened so far: refusals by reason, logins, expiries."""
+        total = self._engine.counts + self._engine.matcher.counts
+        for outlet in self._engine.outlets:
+            total += outlet.counts
+        return total
+
+
+async def serve(
+    config: Config,
+    clock: Clock,
+    *,
+    write: bool,
+    ready: Callable[[], None],
+    hangup: Callable[[], Config | None],
+) -> Config | None:
+    """Run a daemon under signals.
+
+    Args:
+        config: the effective configuration.
+        clock: the time.
+        write: keep maps and state.
+        ready: called once, when the daemon is ready.
+        hangup: called at SIGHUP; returns the configuration to go on with, None to go on with this one.
+
+    Returns:
+        The configuration for a next run; None at the end.
+    """
+    daemon = Daemon(config, clock, write=write)
+    successor: list[Config] = []
+    loop = asyncio.get_running_loop()
+
+    def end(name: str) -> None:
+        _log.warning("caught %s -- exiting", name)
+        successor.clear()
+        daemon.stop()
+
+    def hang() -> None:
+        if wanted := hangup():
+            notify("RELOADING=1")
+            successor[:] = [wanted]
+            daemon.stop(wanted)
+
+    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
+    loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
+    loop.add_signal_handler(signal.SIGHUP, hang)
+    await daemon.run(ready)
+    return next(iter(successor), None)
