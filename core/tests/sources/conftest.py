@@ -1,0 +1,148 @@
+"""A followed file whose noticing is driven by hand or left to the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from pop_before_smtp._record import Batch, Checkpoint, Layout
+from pop_before_smtp._sources import FileSource, Watch
+from pop_before_smtp.testing import FakeClock
+
+HORIZON = 1800.0
+
+
+class Hand:
+    """Stands in for a Watch and its one Bell: the file is looked at when a test says so."""
+
+    def __init__(self) -> None:
+        self.pause = 0.0
+        self._idle = asyncio.Event()
+        self._look = asyncio.Event()
+
+    def bell(self, _path: Path) -> Self:
+        return self
+
+    def follow(self, files: Iterable[int]) -> None:
+        list(files)
+
+    def close(self) -> None:
+        pass
+
+    async def wait(self, seconds: float) -> None:
+        self.pause = seconds
+        self._idle.set()
+        await self._look.wait()
+        self._look.clear()
+
+    async def idle(self) -> None:
+        """Return when the source has nothing to do."""
+        await self._idle.wait()
+
+    async def look(self) -> None:
+        self._idle.clear()
+        self._look.set()
+        await self.idle()
+
+
+class Follow:
+    """A FileSource being read, in an ``async with``.
+
+    Args:
+        path: the log.
+        checkpoint: where to go on.
+        inotify: let the kernel tell of changes; else they are looked for by :meth:`settle` only.
+        clock: the time; the real one's start unless given.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        checkpoint: Checkpoint | None = None,
+        inotify: bool = False,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.batches: list[Batch] = []
+        self.clock = clock or FakeClock(time.time())
+        self.hand = Hand()
+        self._came = asyncio.Event()
+        self._inotify = inotify
+        watch: Any = Watch() if inotify else self.hand
+        self.source = FileSource("log", path, Layout(), self.clock, checkpoint=checkpoint, horizon=HORIZON, watch=watch)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._collect())
+        await self.source.caught_up.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def _collect(self) -> None:
+        async for batch in self.source.batches():
+            self.batches.append(batch)
+            self._came.set()
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(batch.data for batch in self.batches)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines read; one that its file does not end is taken as one."""
+        return [line for batch in self.batches for line in batch.data.splitlines()]
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        return self.batches[-1].checkpoint if self.batches else None
+
+    async def settle(self, lines: int | None = None) -> None:
+        """Let the source notice what has changed.
+
+        Args:
+            lines: how many lines there will be then, which inotify has to be waited for.
+        """
+        if not self._inotify:
+            await self.hand.look()
+            return
+        async with asyncio.timeout(5):
+            while lines is not None and len(self.lines) < lines:
+                await self._came.wait()
+                self._came.clear()
+        await asyncio.sleep(0.005)  # for what must not come
+
+
+def stamped(number: int, at: float | None = None) -> bytes:
+    """Return a syslog line without its newline."""
+    time_ = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+    return f"{time_.isoformat()} mail test: line {number}".encode()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 20))
+    return True
+
+
+@pytest.fixture
+def follow() -> Callable[..., Follow]:
+    return Follow
+
+
+@pytest.fixture
+def line() -> Callable[..., bytes]:
+    return stamped
