@@ -5,5 +5,6 @@ Needs the extra ``testing`` of the core.
 """
 
 from ._clock import FakeClock
+from ._writers import WriterTests
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeClock", "WriterTests"]
