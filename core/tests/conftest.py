@@ -19,7 +19,7 @@ from pop_before_smtp import LOGIN, LogParser, LogPattern, hookimpl
 @hookimpl
 def pop_before_smtp_parsers():
     yield LogParser(name="{name}", patterns=[LogPattern(
-        kind=LOGIN, program=rb"popd", message=rb"login (?P<user>\\w+) from (?P<ip>[0-9a-f.:]+)",
+        kind=LOGIN, program=rb"popd", message=rb"login (?P<user>\\w+) from (?P<ip>[0-9A-Fa-f.:]+)",
         contains=[b"popd: login "], fixed={{"service": "pop3"}})])
 """
 

@@ -34,6 +34,10 @@ _COMPACT = 600.0
 """Seconds between two clean-ups of the state."""
 
 
+def _nothing() -> None:
+    """Be told, and do nothing."""
+
+
 class Daemon:
     """One run of the configured pipeline.
 
@@ -59,7 +63,7 @@ class Daemon:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # no lease is left
 
-    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+    async def run(self, ready: Callable[[], None] = _nothing) -> None:
         """Run until a signal or the end of all sources.
 
         Args:
@@ -248,37 +252,40 @@ async def serve(
     *,
     write: bool,
     ready: Callable[[], None],
-    hangup: Callable[[], Config | None],
-) -> Config | None:
-    """Run a daemon under signals.
+    hangup: Callable[[Config], Config | None],
+) -> None:
+    """Run a daemon, and after a SIGHUP that brings a new configuration another one, until SIGTERM or SIGINT.
 
     Args:
         config: the effective configuration.
         clock: the time.
         write: keep maps and state.
-        ready: called once, when the daemon is ready.
-        hangup: called at SIGHUP; returns the configuration to go on with, None to go on with this one.
-
-    Returns:
-        The configuration for a next run; None at the end.
+        ready: called once, when the first daemon is ready.
+        hangup: called at SIGHUP with the configuration in force; returns the one to go on with, None for no change.
     """
-    daemon = Daemon(config, clock, write=write)
-    successor: list[Config] = []
-    loop = asyncio.get_running_loop()
+    running: Daemon | None = None
+    following: Config | None = config
 
     def end(name: str) -> None:
+        nonlocal following
         _log.warning("caught %s -- exiting", name)
-        successor.clear()
-        daemon.stop()
+        following = None
+        if running:
+            running.stop()
 
     def hang() -> None:
-        if wanted := hangup():
+        nonlocal following
+        if running and (wanted := hangup(config)):
             notify("RELOADING=1")
-            successor[:] = [wanted]
-            daemon.stop(wanted)
+            following = wanted
+            running.stop(wanted)
 
+    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
     loop.add_signal_handler(signal.SIGHUP, hang)
-    await daemon.run(ready)
-    return next(iter(successor), None)
+    while following:
+        config, following = following, None
+        running = Daemon(config, clock, write=write)
+        await running.run(ready)
+        ready = _nothing

@@ -32,7 +32,9 @@ class Outlet:
         self._filtered = bool(writer.outlet.services or writer.outlet.users)
         self._max_leases = policy.max_leases
         self._max_addresses = policy.max_addresses_per_user
-        self._users: dict[str, list[str]] = {}
+        self._users: dict[str, list[str]] = {}  # who logged in since the turn,
+        self._earlier: dict[str, list[str]] = {}  # and who did only in the grace before: nobody else has a lease
+        self._turn = 0.0
         self._changes: dict[str, bool] = {}
 
     def judge(self, event: LoginEvent) -> str | None:
@@ -70,7 +72,7 @@ class Outlet:
         if self.leases.grant(address, now + self.grace - age):
             self._changes[address] = True
         if event.user is not None:
-            self._own(event.user, address)
+            self._own(event.user, address, now)
         return None
 
     def _full(self) -> str:
@@ -80,12 +82,14 @@ class Outlet:
             )
         return "max_leases"
 
-    def _own(self, user: str, address: str) -> None:
+    def _own(self, user: str, address: str, now: float) -> None:
         """Remember whose address it is; the oldest beyond ``max_addresses_per_user`` loses its lease."""
+        if now >= self._turn:
+            self._users, self._earlier = {}, self._users
+            self._turn = now + self.grace
         addresses = self._users.get(user)
         if addresses is None:
-            self._users[user] = [address]
-            return
+            addresses = self._users[user] = self._earlier.pop(user, [address])
         if addresses[-1] == address:
             return
         if address in addresses:
@@ -106,17 +110,7 @@ class Outlet:
         expired = self.leases.expire(now)
         self._changes.update(dict.fromkeys(expired, False))
         self.counts["expired"] += len(expired)
-        if not self.leases:
-            self._users.clear()
-        elif len(self._users) > 2 * len(self.leases) + 1000:
-            self._forget_users()
         return expired
-
-    def _forget_users(self) -> None:
-        """Drop what is remembered of users whose leases have all ended."""
-        self._users = {
-            user: left for user, known in self._users.items() if (left := [one for one in known if one in self.leases])
-        }
 
     def changes(self) -> dict[str, bool]:
         """Hand over the net change since the last call: address to True (added) or False (removed)."""

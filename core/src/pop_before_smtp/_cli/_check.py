@@ -44,16 +44,16 @@ def examine(config: Config) -> None:
     problems: list[str] = []
     with assembly.collected(problems):
         assembly.engine(config, _host.look())
-    known, owned = memory(config)
+    problems += assembly.state_problems(config)
+    known, owned = _memory(config) if not problems else (set(), set())
     problems += assembly.source_problems(config, known)
     with assembly.collected(problems):
         problems += assembly.map_problems(config, assembly.maps(config), owned)
-    problems += assembly.state_problems(config)
     if problems:
         raise ConfigError(*problems)
 
 
-def memory(config: Config) -> tuple[set[str], set[Path]]:
+def _memory(config: Config) -> tuple[set[str], set[Path]]:
     """Return the sources that the state knows and the map files that are ours; nothing where there is no state."""
     if not config.state_dir.exists():
         return set(), set()

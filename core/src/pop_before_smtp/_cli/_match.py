@@ -82,7 +82,8 @@ def select(config_file: Path | None, names: Sequence[str]) -> Sequence[LogParser
     if config_file:
         parsers: Sequence[LogParser] = load(config_file).registry.parsers
     else:
-        registry, problems = load_plugins(list(installed()))
+        plugins = list(installed())
+        registry, problems = load_plugins(names if names and set(names) <= set(plugins) else plugins)
         if problems:
             raise ConfigError(*problems)
         parsers = registry.parsers

@@ -54,13 +54,11 @@ def loop(configure: Callable[[], Config], *, write: bool = True, ready: Callable
         ready: called when the first one is ready.
     """
     _log.info("starting up (v%s)", __version__)
-    clock = Clock()
-    config: Config | None = configure()
 
-    def hangup() -> Config | None:
+    def hangup(config: Config) -> Config | None:
         """Reopen our log, read the configuration again, and return it if nothing speaks against it."""
         reopen_log()
-        if config and any(source.name == "stdin" for source in config.sources):
+        if any(source.name == "stdin" for source in config.sources):
             _log.warning("SIGHUP: standard input cannot be read again, so the configuration stays")
             return None
         try:
@@ -73,8 +71,7 @@ def loop(configure: Callable[[], Config], *, write: bool = True, ready: Callable
         _log.info("SIGHUP: going on with the new configuration")
         return wanted
 
-    while config:
-        config = asyncio.run(serve(config, clock, write=write, ready=ready, hangup=hangup))
+    asyncio.run(serve(configure(), Clock(), write=write, ready=ready, hangup=hangup))
 
 
 def reopen_log() -> None:
