@@ -10,21 +10,28 @@ from datetime import tzinfo
 from attrs import define, field, frozen
 
 from ._pattern import Grammar
-from ._stamp import Stamps
+from ._stamp import CALENDAR, COUNTER, Stamps, counted
 from .api import LogHeader, Record
 
 Head = tuple[float | None, bytes, bytes, bytes, bytes]
 """Time, host, program, pid and message of one line."""
 
-_REPEATED = re.compile(rb"message repeated [0-9]+ times: \[ ?(.*)\]", re.DOTALL)
-_PRIORITY = re.compile(rb"<[0-9]{1,3}>")
+_NAMES = rb"(\S*[^\s:]) ([^\s\[:]+)(?:\[([^\s\]]*)\])?: (.*)"
+"""Host, program, pid and message."""
+_PRIORITY = rb"(?:<[0-9]{1,3}>)?"
+_SYSLOG = re.compile(_PRIORITY + CALENDAR + rb" " + _NAMES, re.DOTALL)
+"""RFC 3164 and ISO 8601."""
 _RFC5424 = re.compile(
-    rb"<[0-9]{1,3}>1 (?P<time>\S+) (?P<host>\S+) (?P<program>\S+) (?P<pid>\S+) \S+ "
-    rb'(?:-|(?:\[[^\s\]="]+(?: [^\s\]="]+="(?:[^"\\]|\\.)*")*\])+) ?(?:\xef\xbb\xbf)? ?(?P<message>.*)',
+    rb"<[0-9]{1,3}>1 (\S+) (\S+) (\S+) (\S+) \S+ "
+    rb'(?:-|(?:\[[^\s\]="]+(?: [^\s\]="]+="(?:[^"\\]|\\.)*")*\])+) ?(?:\xef\xbb\xbf)? ?(.*)',
     re.DOTALL,
 )
+"""Daemons that write the file keep the blank that begins a message, so there may be two."""
+_COUNTED = re.compile(rb"(" + COUNTER + rb") (?:(\S*[^\s:]) )?([^\s\[:]+)(?:\[([^\s\]]*)\])?: (.*)", re.DOTALL)
+"""What multilog and its kin write, which put a stamp before a line and know of no host."""
+_REPEATED = re.compile(rb"message repeated [0-9]+ times: \[ ?(.*)\]", re.DOTALL)
 _HOST = re.compile(rb"[0-9A-Za-z._:@/%\[\]-]+")
-"""What a host name in a header is made of, where a file has yet to prove that it is a syslog file."""
+"""What a host name is made of, where a file has yet to prove that it is a syslog file."""
 
 
 @frozen(kw_only=True)
@@ -82,8 +89,8 @@ class Layout:
 
     def _vote(self, line: bytes) -> int:
         """Return 0 for a syslog line, the number of the header that it fits counted from 1, -1 for neither."""
-        head = self._syslog(line, 0.0, live=False)
-        if head and head[0] is not None and _HOST.fullmatch(head[1]):
+        head = self.split(line, 0.0, live=False)
+        if head and _HOST.fullmatch(head[1]):
             return 0
         return next((n for n, (_, grammar) in enumerate(self._headers, 1) if grammar.spans(line)), -1)
 
@@ -119,47 +126,27 @@ class Layout:
 
     def split(self, line: bytes, near: float, *, live: bool) -> Head | None:
         """Return the parts of a line without its end, None where no header fits."""
-        head = self._own_line(line, near, live=live) if self._own else self._syslog(line, near, live=live)
-        if head and head[4].startswith(b"message repeated "):
-            repeated = _REPEATED.fullmatch(head[4])
-            return (*head[:4], repeated[1]) if repeated else head
+        if self._own:
+            head = self._own_line(line, near, live=live)
+        elif found := _SYSLOG.match(line):
+            minute, seconds, zone, host, program, pid, message = found.groups(b"")
+            head = self._stamps.at(minute, seconds, zone, near, live), host, program, pid, message
+        else:
+            head = self._rare(line, near, live=live)
+        if head and head[4].startswith(b"message repeated ") and (repeated := _REPEATED.fullmatch(head[4])):
+            return (*head[:4], repeated[1])
         return head
 
-    def _syslog(self, line: bytes, near: float, *, live: bool) -> Head | None:
-        """Tell RFC 3164, ISO 8601 and RFC 5424 headers apart by their first bytes."""
-        first = line[:1]
-        if first == b"<":
-            return self._with_priority(line, near, live=live)
-        if first.isdigit():
-            stamp, _, rest = line.partition(b" ")
-            if len(stamp) == len(b"2026-11-22"):
-                clock, _, rest = rest.partition(b" ")
-                stamp += b" " + clock
-            time = self._stamps.iso(stamp, near, live=live)
-        elif first == b"@":
-            stamp, _, rest = line.partition(b" ")
-            time = self._stamps.read(stamp, near)
-        else:
-            fraction, _, rest = line[15:].partition(b" ")
-            time = self._stamps.bsd(line[:15] + fraction, near, live=live)
-        parts = rest.split(b" ", 2)
-        if time is None or len(parts) != 3:  # noqa: PLR2004 - host, tag, message
-            return None
-        host, tag, message = parts
-        program, _, pid = tag[:-1].partition(b"[")
-        if not host or host[-1:] == b":" or tag[-1:] != b":" or (pid and pid[-1:] != b"]"):
-            return None
-        return time, host, program, pid[:-1], message
-
-    def _with_priority(self, line: bytes, near: float, *, live: bool) -> Head | None:
-        found = _RFC5424.fullmatch(line)
-        if not found:
-            priority = _PRIORITY.match(line)
-            rest = line[priority.end() :] if priority else b""
-            return self._syslog(rest, near, live=live) if rest[:1].isalnum() else None
-        stamp, host, program, pid, message = found.groups()
-        parts = [b"" if each == b"-" else each for each in (host, program, pid)]
-        return self._stamps.read(stamp, near, live=live), parts[0], parts[1], parts[2], message
+    def _rare(self, line: bytes, near: float, *, live: bool) -> Head | None:
+        """Take the headers apart that few files have."""
+        if found := _RFC5424.match(line):
+            stamp, *names, message = found.groups()
+            host, program, pid = (b"" if name == b"-" else name for name in names)
+            return self._stamps.read(stamp, near, live=live), host, program, pid, message
+        if found := _COUNTED.match(line):
+            stamp, host, program, pid, message = found.groups(b"")
+            return counted(stamp), host, program, pid, message
+        return None
 
     def _own_line(self, line: bytes, near: float, *, live: bool) -> Head | None:
         """Take a line of a server's own file apart."""

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from datetime import tzinfo
 
-_MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_BSD = re.compile(rb"([A-Z][a-z]{2}) ([ 0-3]?[0-9]) ([0-2][0-9]):([0-5][0-9]):([0-6][0-9](?:\.[0-9]{1,9})?)")
-_ISO = re.compile(
-    rb"([0-9]{4})-?([01][0-9])-?([0-3][0-9])[T ]([0-2][0-9]):?([0-5][0-9]):?([0-6][0-9])(?:[.,]([0-9]{1,9}))?"
-    rb"(?:Z|([+-])([0-9]{2}):?([0-9]{2})?)?"
+CALENDAR = (
+    rb"((?:[A-Z][a-z]{2} [ 0-3][0-9] [0-2][0-9]:[0-5][0-9]:)"
+    rb"|(?:[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:)"
+    rb"|(?:[0-9]{4}[01][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9]))"
+    rb"([0-6][0-9](?:[.,][0-9]{1,9})?)"
+    rb"(Z|[+-][0-9]{2}(?::?[0-9]{2})?|)"
 )
-_TAI64N = re.compile(rb"@([0-9a-f]{16})([0-9a-f]{8})")
-_UNIX = re.compile(rb"[0-9]{9,10}(?:\.[0-9]{1,9})?")
-_SECONDS = re.compile(rb"[0-6][0-9](?:\.[0-9]{1,9})?")
+"""A stamp that counts days, in three groups: its minute, its seconds, its zone."""
+COUNTER = rb"@40000000[0-9a-f]{16}|[0-9]{9,10}(?:\.[0-9]{1,9})?"
+"""A stamp that counts seconds: TAI64N or unix time."""
 
+_CALENDAR = re.compile(CALENDAR)
+_COUNTER = re.compile(COUNTER)
+_MONTHS = {name: b"%02d" % n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _HALF_YEAR = 182 * 86400
 """A time this close to a moment is nearer to it than its namesakes of other years."""
 _SKEW = 300
@@ -26,9 +31,6 @@ _SKEW = 300
 _TAI_EPOCH = 2**62 + 10
 """The TAI64 label of 1970, as libtai's clocks count (no leap seconds): unix time comes back exactly."""
 _CACHED = 4096
-
-_Fields = tuple[int, int, int, int, int]
-"""Year, month, day, hour, minute."""
 
 
 class Stamps:
@@ -43,7 +45,7 @@ class Stamps:
 
     def __init__(self, zone: tzinfo | None = None) -> None:
         self._zone = zone
-        self._minutes: dict[bytes, float] = {}
+        self._known: dict[bytes, float] = {}
 
     def read(self, stamp: bytes, near: float, *, live: bool = False) -> float | None:
         """Return the stamp in unix seconds, None if it is none that can be read.
@@ -53,71 +55,56 @@ class Stamps:
             near: unix seconds; a stamp without a year gets the year that puts it nearest.
             live: the line was written at about ``near``.
         """
-        if stamp[:1].isdigit():
-            return self.iso(stamp, near, live=live)
-        return _tai64n(stamp) if stamp[:1] == b"@" else self.bsd(stamp, near, live=live)
+        if found := _CALENDAR.fullmatch(stamp):
+            return self.at(found[1], found[2], found[3], near, live)
+        return counted(stamp) if _COUNTER.fullmatch(stamp) else None
 
-    def bsd(self, stamp: bytes, near: float, *, live: bool = False) -> float | None:
-        """Return ``Nov 22 09:05:40`` in unix seconds; arguments as for :meth:`read`."""
-        minute = self._minutes.get(stamp[:13])
-        if minute is not None and -_HALF_YEAR < minute - near < _HALF_YEAR and _SECONDS.fullmatch(stamp, 13):
-            return minute + float(stamp[13:])
-        found = _BSD.fullmatch(stamp)
-        if not found or found[1] not in _MONTHS:
-            return None
-        this = dt.datetime.fromtimestamp(near, dt.UTC).year
-        fields = _MONTHS[found[1]], int(found[2]), int(found[3]), int(found[4])
-        namesakes = [self._local((year, *fields), near, live=live) for year in (this - 1, this, this + 1)]
-        nearest = min(filter(None, namesakes), key=lambda each: abs(each[0] - near), default=None)
-        return self._remember(stamp[:13], nearest) + float(found[5]) if nearest else None
+    def at(self, minute: bytes, seconds: bytes, zone: bytes, near: float, live: bool) -> float | None:
+        """Return a stamp given in the three parts of :data:`CALENDAR`; as :meth:`read` otherwise."""
+        start = self._known.get(minute + zone)
+        if start is None or not -_HALF_YEAR < start - near < _HALF_YEAR:
+            start = self._start(minute, zone, near, live=live)
+        return None if start is None else start + float(seconds.replace(b",", b"."))
 
-    def iso(self, stamp: bytes, near: float, *, live: bool = False) -> float | None:
-        """Return ``2026-11-22T09:05:40.123456+00:00`` and its kin in unix seconds; arguments as for :meth:`read`."""
-        zone = stamp[17:].lstrip(b"0123456789.")
-        end = len(stamp) - len(zone)
-        minute = self._minutes.get(stamp[:17] + zone)
-        if minute is not None and _SECONDS.fullmatch(stamp, 17, end):
-            return minute + float(stamp[17:end])
-        found = _ISO.fullmatch(stamp)
-        if not found:
-            return float(stamp) if _UNIX.fullmatch(stamp) else None
-        fields = int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5])
-        if stamp[-1:] == b"Z" or found[8]:
-            known = _zoned(fields, *(found.group(8, 9, 10) if found[8] else (b"+", b"00", b"00")))
+    def _start(self, minute: bytes, zone: bytes, near: float, *, live: bool) -> float | None:
+        """Return the beginning of a minute, and remember it if there was only one such."""
+        digits = minute.translate(None, b"-:T ")
+        if digits.isdigit():
+            times = self._times(digits[:4], digits[4:], zone)
         else:
-            known = self._local(fields, near, live=live)
-        seconds = float(found[6] + b"." + (found[7] or b"0"))
-        plain = stamp[16:17] == b":" and b"," not in zone
-        return self._remember(stamp[:17] + zone if plain else b"", known) + seconds if known else None
-
-    def _local(self, fields: _Fields, near: float, *, live: bool) -> tuple[float, bool] | None:
-        """Return when it was that minute in the zone, and whether it was so once only; None if never."""
-        try:
-            times = {dt.datetime(*fields, tzinfo=self._zone, fold=fold).timestamp() for fold in (0, 1)}
-        except (ValueError, OverflowError, OSError):
+            month = _MONTHS.get(minute[:3], b"00")
+            day, hour, of_hour = minute[4:6].replace(b" ", b"0"), minute[7:9], minute[10:12]
+            this = dt.datetime.fromtimestamp(near, dt.UTC).year
+            rest = month + day + hour + of_hour
+            namesakes = [self._times(b"%d" % year, rest, zone) for year in (this - 1, this, this + 1)]
+            times = min(filter(None, namesakes), key=lambda each: abs(each[0] - near), default=())
+        if not times:
             return None
-        late = max(times)
-        return (late if live and late <= near + _SKEW else min(times)), len(times) == 1
+        if len(times) > 1:
+            return times[-1] if live and times[-1] <= near + _SKEW else times[0]
+        if len(self._known) >= _CACHED:
+            self._known.clear()
+        self._known[minute + zone] = times[0]
+        return times[0]
 
-    def _remember(self, key: bytes, known: tuple[float, bool]) -> float:
-        minute, once = known
-        if once and key:
-            if len(self._minutes) >= _CACHED:
-                self._minutes.clear()
-            self._minutes[key] = minute
-        return minute
-
-
-def _zoned(fields: _Fields, sign: bytes, hours: bytes, minutes: bytes | None) -> tuple[float, bool] | None:
-    offset = dt.timedelta(hours=int(hours), minutes=int(minutes or b"0"))
-    try:
-        return dt.datetime(*fields, tzinfo=dt.timezone(-offset if sign == b"-" else offset)).timestamp(), True
-    except (ValueError, OverflowError):
-        return None
+    def _times(self, year: bytes, rest: bytes, offset: bytes) -> Sequence[float]:
+        """Return when it was that minute (``MMDDhhmm``), in order: never, once, or at both sides of a clock change."""
+        month, day, hour, minute = (int(rest[at : at + 2]) for at in (0, 2, 4, 6))
+        try:
+            first = dt.datetime(int(year), month, day, hour, minute, tzinfo=_fixed(offset) if offset else self._zone)
+            return sorted({first.timestamp(), first.replace(fold=1).timestamp()})
+        except (ValueError, OverflowError, OSError):
+            return ()
 
 
-def _tai64n(stamp: bytes) -> float | None:
-    found = _TAI64N.fullmatch(stamp)
-    if not found:
-        return None
-    return int(found[1], 16) - _TAI_EPOCH + int(found[2], 16) / 1e9
+def _fixed(offset: bytes) -> tzinfo:
+    digits = offset[1:].replace(b":", b"")
+    distance = dt.timedelta(hours=int(digits[:2] or b"0"), minutes=int(digits[2:] or b"0"))
+    return dt.timezone(-distance if offset[:1] == b"-" else distance)
+
+
+def counted(stamp: bytes) -> float:
+    """Return a stamp that matches :data:`COUNTER` in unix seconds."""
+    if stamp[:1] != b"@":
+        return float(stamp)
+    return int(stamp[1:17], 16) - _TAI_EPOCH + int(stamp[17:], 16) / 1e9
