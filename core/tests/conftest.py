@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import logging
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ class TextMap(Map):
 def pop_before_smtp_writers():
     yield Writer(name="{name}", settings=Settings, open=lambda settings: TextMap(Path(settings.map)))
 """
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """Undo what a command has set up for its log."""
+    log = logging.getLogger("pop_before_smtp")
+    handlers, level = log.handlers, log.level
+    yield
+    log.handlers = handlers
+    log.setLevel(level)
 
 
 @pytest.fixture
