@@ -53,8 +53,8 @@ BAD = (
 class WriterTests:
     """Subclass it, set ``writer``, and say how to make settings and how to read the map the way the mail server does.
 
-    ``read`` is best the mail server's own tool (``postmap -s``). It is also called from a second thread while a map is
-    written.
+    ``read`` is best the mail server's own tool. A second thread calls it while the map is written, when it has to see
+    the map of one moment.
     """
 
     writer: Writer
