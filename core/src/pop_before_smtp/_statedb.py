@@ -1,0 +1,172 @@
+"""The database of the state: its tables, how it is opened and checked, and how log text is kept in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from .errors import StateError
+
+_SCHEMA = (
+    """
+    CREATE TABLE login (
+        id INTEGER PRIMARY KEY,
+        address TEXT NOT NULL, user, service, tls INTEGER, source NOT NULL,
+        parser NOT NULL, position INTEGER NOT NULL, first REAL NOT NULL, last REAL NOT NULL);
+    CREATE TABLE source (
+        name PRIMARY KEY,
+        device TEXT NOT NULL, inode TEXT NOT NULL,
+        offset INTEGER NOT NULL, fingerprint BLOB NOT NULL, fingerprint_size INTEGER NOT NULL);
+    CREATE TABLE session (
+        source NOT NULL, host BLOB NOT NULL, program BLOB NOT NULL, name BLOB NOT NULL,
+        at REAL NOT NULL, address TEXT NOT NULL);
+    CREATE TABLE revocation (subject PRIMARY KEY, at REAL NOT NULL);
+    """,
+)
+"""Step n makes schema n out of schema n-1; ``PRAGMA user_version`` says which one a file has.
+
+Columns without a type hold text, or a blob where that is not ASCII, for what comes from a log or a command line may be
+no UTF-8. ``device`` and ``inode`` are text since they are unsigned and SQLite's integers are not.
+"""
+
+_GARBAGE = """
+    SELECT count(*) FROM login
+    WHERE typeof(address) <> 'text' OR address GLOB '*[^0-9a-f.:]*' OR tls NOT IN (0, 1)
+        OR typeof(position) <> 'integer' OR typeof(first) <> 'real' OR typeof(last) <> 'real'
+"""
+"""Rows that no daemon has written; SQLite's own check sees only damage to its trees."""
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_BUSY_SECONDS = 5.0
+_WAL_BYTES = 4 << 20
+_PRIMARY = 0xFF
+"""The part of an extended result code of SQLite that tells the kind of error."""
+
+
+class Damage(sqlite3.DatabaseError):
+    """The file is a database, but not one that this program has written."""
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether the file itself is bad, so that trying again is of no use."""
+    return isinstance(error, Damage) or getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE
+
+
+def connect(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """Open a database that exists, in autocommit mode, for any one thread at a time; text comes as bytes."""
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=16,
+    )
+    connection.text_factory = bytes
+    return connection
+
+
+def empty() -> sqlite3.Connection:
+    """Return a database in memory in which nothing has happened yet."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.text_factory = bytes
+    _migrate(connection, 0)
+    return connection
+
+
+def open_checked(path: Path) -> sqlite3.Connection:
+    """Open the database for its daemon: checked, of today's schema, with a write-ahead log.
+
+    Args:
+        path: an empty file or a database. SQLite gives its mode and owner to the files that it puts beside it.
+
+    Raises:
+        StateError: a newer program has written it.
+        sqlite3.DatabaseError: it cannot be read or written; see :func:`is_damage`.
+    """
+    connection = connect(path, "rw")
+    try:
+        version = schema(connection, path)
+        if not version:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        write_ahead(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        _check_trees(connection)
+        _migrate(connection, version)
+        _check_rows(connection)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged name in its message
+            raise Damage("names that are none") from error
+        raise
+    return connection
+
+
+def schema(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the number of the file's schema, 0 for a new one.
+
+    Raises:
+        StateError: it is not known here.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(_SCHEMA):
+        raise StateError(
+            f"{path}: written by a newer pop-before-smtp (schema {version}, this one knows {len(_SCHEMA)}); "
+            "install that one again, or move the file away"
+        )
+    return version
+
+
+def is_current(connection: sqlite3.Connection, path: Path) -> bool:
+    """Tell whether the file has today's schema; raises StateError if it has a later one."""
+    return schema(connection, path) == len(_SCHEMA)
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on, so that readers stop nobody; while one reads the file, the old journal has to do."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY:
+            raise
+
+
+def _check_trees(connection: sqlite3.Connection) -> None:
+    answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if answer != b"ok":
+        raise Damage(answer.decode(errors="replace"))
+
+
+def _check_rows(connection: sqlite3.Connection) -> None:
+    try:
+        garbage = connection.execute(_GARBAGE).fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table
+            raise Damage(str(error)) from error
+        raise
+    if garbage:
+        raise Damage(f"{garbage} rows are no logins")
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the schema up to date, each step whole or not at all."""
+    for number, step in enumerate(_SCHEMA[version:], version + 1):
+        connection.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT")
+
+
+def raw(text: str | None) -> str | bytes | None:
+    """Return what is stored for text from a log or a command line."""
+    return text if text is None or text.isascii() else text.encode(errors="surrogateescape")
+
+
+def text(stored: bytes) -> str:
+    """Return the text that :func:`raw` was given."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
+word = lru_cache(4096)(text)
+"""The same for text of which there are few different ones."""
