@@ -443,6 +443,23 @@ def test_list_dumpconfig_and_version(site: Site) -> None:
     assert "The database holds 0 IPs:" in out
 
 
+def test_a_map_of_anybody_is_listed_read_only(site: Site) -> None:
+    db = pytest.importorskip("berkeleydb.db")
+    file = site.folder / "old.db"
+    base = db.DB()
+    base.open(str(file), dbtype=db.DB_HASH, flags=db.DB_CREATE)
+    base.put(b"192.0.2.9\0", b"ok\0")
+    base.put(b"2001:db8::9", b"ok")
+    base.close()
+    before = file.read_bytes()
+    code, out, _ = site(*legacy(site, "--list", f"--dbfile={site.folder}/old"))
+    assert (code, out) == (0, "The database holds 2 IPs:\n192.0.2.9\n2001:db8::9\n")
+    assert file.read_bytes() == before
+    code, _, err = site(*legacy(site, "--list", f"--dbfile={site.folder}/nosuch"))
+    assert (code, err.count("\n")) == (78, 1)
+    assert not (site.folder / "nosuch.db").exists()
+
+
 def test_a_perl_configuration_gets_one_line(site: Site) -> None:
     perl = site.folder / "pop-before-smtp-conf.pl"
     perl.write_text("use strict;\n$pat = '^(... .. ..:..:..) x';\n1;\n")

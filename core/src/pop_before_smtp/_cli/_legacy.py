@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from pop_before_smtp import __version__
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import DEFAULT_FILE, Config
 from pop_before_smtp.errors import ConfigError
-from pop_before_smtp.maps import bdb
 
 from ._background import background
 from ._check import as_toml, effective
@@ -87,12 +87,24 @@ def _refuse_perl(config_file: Path | None) -> None:
 def _list(configure: Callable[[], Config], dbfile: str | None) -> None:
     """Print the addresses in the original's words."""
     if dbfile:
-        addresses = sorted(key.rstrip(b"\0").decode("ascii", "replace") for key in bdb.read(Path(f"{dbfile}.db")))
+        addresses = _keys(Path(f"{dbfile}.db"))
     else:
         addresses = sorted({row["address"] for row in leases(configure(), Clock())})
     click.echo(f"The database holds {len(addresses)} IPs:")
     for address in addresses:
         click.echo(printable(address))
+
+
+def _keys(file: Path) -> list[str]:
+    """Return what stands in a map, whoever wrote it."""
+    try:
+        bdb = importlib.import_module("pop_before_smtp.maps.bdb")
+    except ImportError as error:
+        raise ConfigError("--dbfile: Berkeley DB is not at hand; try: pip install 'pop-before-smtp[bdb]'") from error
+    try:
+        return sorted(key.rstrip(b"\0").decode("ascii", "replace") for key in bdb.read(file))
+    except bdb.HashMap.failures as error:
+        raise ConfigError(f"--dbfile: {file} cannot be read: {error.args[-1]}") from error
 
 
 def _run(configure: Callable[[], Config], options: dict[str, Any]) -> None:
