@@ -4,7 +4,11 @@ Import it on purpose (``from pop_before_smtp.testing import ParserTests``); noth
 Needs the extra ``testing`` of the core.
 """
 
-from ._clock import FakeClock
-from ._writers import WriterTests
+import pytest
+
+pytest.register_assert_rewrite(f"{__name__}._parsers", f"{__name__}._writers")  # a failure shows the values
+
+from ._clock import FakeClock  # noqa: E402 - registered before they are imported
+from ._writers import WriterTests  # noqa: E402 - as above
 
 __all__ = ["FakeClock", "WriterTests"]
