@@ -78,13 +78,13 @@ class Daemon:
             if state:
                 await self._start_maps(state)
             async with asyncio.TaskGroup() as group:
-                jobs = [group.create_task(job) for job in (self._expire(), self._watchdog(), self._watch_threads())]
-                reading = [group.create_task(self._read(source)) for source in sources]
-                announcing = group.create_task(self._announce(sources, ready))
-                ended = group.create_task(self._drained(reading))
-                stopping = group.create_task(self._stopping.wait())
-                await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
-                for task in (*jobs, *reading, announcing, ended, stopping):
+                start = group.create_task
+                duties = (self._expire(), self._tidy(), self._watchdog(), self._watch_threads())
+                reading = [start(self._read(source)) for source in sources]
+                others = [start(duty) for duty in (*duties, self._announce(sources, ready))]
+                ends = [start(self._drained(reading)), start(self._stopping.wait())]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in (*reading, *others, *ends):
                     task.cancel()
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
@@ -119,7 +119,7 @@ class Daemon:
             raise ConfigError(*problems)
 
     async def _start_maps(self, state: State) -> None:
-        """Build every map from what the state remembers, before any log byte is read."""
+        """Have every map built from what the state remembers, with what is read from now on added as it comes."""
         replay(self._engine, state, self._clock, self._config.longest_grace)
         self._engine.matcher.restore(state.connects())
         self._writer = StateWriter(state)
@@ -129,7 +129,6 @@ class Daemon:
             thread = MapThread(target, outlet.label, outlet.writer.outlet.min_interval)
             self._threads.append(thread)
             thread.start(outlet.changes())
-        await self._settle()
 
     async def _settle(self) -> None:
         """Wait until every map holds what it should; a bug in one of them ends the daemon."""
@@ -231,6 +230,12 @@ class Daemon:
         """A bug in a map's thread must not leave a map that nobody expires: it ends the daemon."""
         if self._threads:
             await asyncio.gather(*(asyncio.wrap_future(thread.ended) for thread in self._threads))
+
+    async def _tidy(self) -> None:
+        """Have the state forget what no lease can rest on any more."""
+        while self._writer:
+            self._writer.compact(self._clock.wall() - self._config.longest_grace)
+            await asyncio.sleep(_COMPACT)
 
     async def _watchdog(self) -> None:
         interval = watchdog_interval()
