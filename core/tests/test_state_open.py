@@ -161,6 +161,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "address of no kind": sql("UPDATE login SET address = 'relay me' WHERE id = 7"),
     "time of no kind": sql("UPDATE login SET last = 'soon' WHERE id = 7"),
     "no UTF-8": sql("UPDATE login SET address = CAST(x'ff31' AS TEXT) WHERE id = 7"),
+    "schema of no kind": sql("PRAGMA user_version = -1"),
     "position of no kind": sql("UPDATE source SET inode = 'x'"),
 }
 

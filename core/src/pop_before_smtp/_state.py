@@ -34,7 +34,7 @@ _SESSION = "INSERT INTO session VALUES", "(?, ?, ?, ?, ?, ?)"
 _ROWS = 500
 """So many rows are one statement: each gives up the interpreter's lock, and a busy loop keeps it for 5 ms then."""
 _POSITION = "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?)"
-_REVOKE = "INSERT INTO revocation VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at = max(at, ?2)"
+_REVOKE = "INSERT INTO revocation VALUES (?1, ?2) ON CONFLICT (subject) DO UPDATE SET at = max(at, ?2)"
 _FOLD = """
     CREATE TEMP TABLE folded AS
     SELECT address, user, service, tls, source, parser, position, begun, max(last) AS last
@@ -114,10 +114,6 @@ class State(StateReader):
 
         self._transact(work)
 
-    def freeze_positions(self) -> None:
-        """Store no position from now on: logins have been lost, and the next start shall find them in the log again."""
-        self._positions = False
-
     def compact(self, before: float) -> None:
         """Forget series and revocations that ended before ``before`` (unix seconds), and shrink the file.
 
@@ -187,10 +183,10 @@ class State(StateReader):
             raise
 
     def _begin_anew(self, error: Exception) -> None:
-        """Go on with an empty database; the position in the log is not stored again before the next start."""
+        """Go on with an empty database, and store no position: the next start shall find in the log what is lost."""
         self._connection.close()
         self._connection = _begin(self._path, error)
-        self.freeze_positions()
+        self._positions = False
 
     def _insert(self, head: str, row: str, rows: Sequence[Sequence[object]]) -> None:
         for start in range(0, len(rows), _ROWS):
@@ -264,4 +260,4 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StateError(f"{path}: {error}") from error
+        raise StateError(f"{path}: {error}; {db.advice(error)}") from error

@@ -40,6 +40,11 @@ _GARBAGE = """
 """Rows that no daemon has written; SQLite's own check sees only damage to its trees."""
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_IOERR: "look at the disk",
+    sqlite3.SQLITE_BUSY: "end the program that keeps it open",
+}
 _BUSY_SECONDS = 5.0
 _WAL_BYTES = 4 << 20
 _PRIMARY = 0xFF
@@ -53,6 +58,11 @@ class Damage(sqlite3.DatabaseError):
 def is_damage(error: sqlite3.Error) -> bool:
     """Tell whether the file itself is bad, so that trying again is of no use."""
     return isinstance(error, Damage) or getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE
+
+
+def advice(error: sqlite3.Error) -> str:
+    """Return what to do about an error that is no damage."""
+    return _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY, "look at its owner, mode and file system")
 
 
 def connect(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
@@ -89,13 +99,13 @@ def open_checked(path: Path) -> sqlite3.Connection:
     """
     connection = connect(path, "rw")
     try:
+        _check_trees(connection)
         version = schema(connection, path)
         if not version:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        _check_trees(connection)
         _migrate(connection, version)
         _check_rows(connection)
     except BaseException as error:
@@ -110,9 +120,12 @@ def schema(connection: sqlite3.Connection, path: Path) -> int:
     """Return the number of the file's schema, 0 for a new one.
 
     Raises:
-        StateError: it is not known here.
+        StateError: it is of the future.
+        Damage: it is none.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version < 0:
+        raise Damage(f"schema {version}")
     if version > len(_SCHEMA):
         raise StateError(
             f"{path}: written by a newer pop-before-smtp (schema {version}, this one knows {len(_SCHEMA)}); "

@@ -54,7 +54,7 @@ def prepare(directory: Path) -> None:
     """
     with explained(directory):
         if not directory.exists():
-            directory.mkdir(parents=True)
+            directory.mkdir(DIRECTORY_MODE, parents=True)
             directory.chmod(DIRECTORY_MODE)
         if directory.stat().st_mode & 0o022:
             raise StateError(f"{directory}: others than its owner can write there; run chmod go-w on it")
