@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -56,6 +57,17 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     state.close()
     assert found == dict.fromkeys(["lock", "maps", "state.sqlite", "state.sqlite-shm", "state.sqlite-wal"], oct(0o640))
     assert oct(mode(directory)) == oct(0o750)
+
+
+def test_the_operators_page_names_every_file(tmp_path: Path) -> None:
+    fill(tmp_path).write_text("damaged" * 1000)
+    state = State.open(tmp_path)
+    state.append([event(1)], {})
+    found = {path.name for path in tmp_path.iterdir()}
+    state.close()
+    page = Path(__file__).parents[2] / "docs/state.md"
+    rows = [line.split("|")[1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall("`(.*?)`", row)} == found
 
 
 def test_a_clean_end_leaves_one_file(tmp_path: Path) -> None:
