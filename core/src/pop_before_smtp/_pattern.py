@@ -117,7 +117,8 @@ class Pattern:
         self._program = Grammar(f"{what}.program", pattern.program, _SAID_BY_PROGRAM)
         self._message = Grammar(f"{what}.message", pattern.message, _FIELDS)
         self._two_lines = any(each.kind is CONNECT for each in parser.patterns)
-        self._by_pid = any(each.kind is LOGOUT and b"<session>" not in each.message for each in parser.patterns)
+        logouts = [each.program + each.message for each in parser.patterns if each.kind is LOGOUT]
+        self._by_pid = bool(logouts) and not any(b"(?P<session>" in each for each in logouts)
         for problem in self._problems():
             raise PluginError(f"{what}: {problem}")
 

@@ -79,19 +79,35 @@ class Record:
 _BYTES = instance_of(bytes)
 
 
+def _literals(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(values)
+
+
+def _patterns(values: Iterable[LogPattern]) -> tuple[LogPattern, ...]:
+    return tuple(values)
+
+
+def _headers(values: Iterable[LogHeader]) -> tuple[LogHeader, ...]:
+    return tuple(values)
+
+
 @frozen(kw_only=True)
 class LogPattern:
     """One kind of line of one server.
 
     ``program`` and ``message`` are RE2 over bytes (Latin-1), each matched whole: the first against the syslog tag, the
-    second against all of the text after ``tag[pid]: ``. Both together define the named groups ``ip``, ``user``,
-    ``session``, ``service`` and ``tls``, each at most once; unnamed groups are refused.
+    second against all of the text after ``tag[pid]: ``. The message's named groups are ``ip``, ``lip`` (the server's
+    own address: where it is the client's too, the line is refused), ``user``, ``session``, ``service`` and ``tls``; the
+    last four may stand in the program's instead. Unnamed groups are refused.
+
+    Where none of a parser's LOGOUT messages has a ``session``, the pid names the session, and a logout counts only if
+    the same process has logged in before.
     """
 
     kind: Kind = field(validator=instance_of(Kind))
     program: bytes = field(validator=_BYTES)
     message: bytes = field(validator=_BYTES)
-    contains: tuple[bytes, ...] = field(converter=tuple, validator=deep_iterable(_BYTES))
+    contains: tuple[bytes, ...] = field(converter=_literals, validator=deep_iterable(_BYTES))
     """Literals of 6 bytes or more; every matching line holds at least one of them."""
     once: bytes | None = field(default=None, validator=optional(_BYTES))
     """A literal that introduces the address; where the message holds it twice, the line is refused as ambiguous."""
@@ -125,13 +141,15 @@ class LogParser:
     """What turns the records of one server into login events."""
 
     name: str = field(validator=instance_of(str))
-    patterns: tuple[LogPattern, ...] = field(converter=tuple, validator=deep_iterable(instance_of(LogPattern)))
-    headers: tuple[LogHeader, ...] = field(default=(), converter=tuple, validator=deep_iterable(instance_of(LogHeader)))
+    patterns: tuple[LogPattern, ...] = field(converter=_patterns, validator=deep_iterable(instance_of(LogPattern)))
+    headers: tuple[LogHeader, ...] = field(
+        default=(), converter=_headers, validator=deep_iterable(instance_of(LogHeader))
+    )
     detect: tuple[str, ...] = ()
     """Programs or files whose presence says that the server is on this machine (absolute paths)."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)  # without slots it is made in two thirds of the time, and there is one per login
 class LoginEvent:
     """A login or logout, as the policy, the leases and the state see it."""
 

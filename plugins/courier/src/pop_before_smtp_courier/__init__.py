@@ -1,1 +1,53 @@
-"""Courier log parser for pop-before-smtp."""
+"""Courier's IMAP and POP3 logins and logouts, versions 5 and 6.
+
+The user is logged as the client sent it, commas and brackets included, and the server's own fields follow. So lines are
+read from the right end, and one that holds ``, ip=[`` twice is not believed.
+
+A session is named by the client's port. A login line does not say whether STARTTLS came before it, except by a rare
+``starttls=1``, so without that and outside of the ``-ssl`` services TLS is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pop_before_smtp import LOGIN, LOGOUT, LogParser, LogPattern, hookimpl
+
+_SERVICES = (("imap", rb"(?:courier-)?imapd"), ("pop3", rb"(?:courier-)?pop3d"))
+_CLIENT = rb", user=(?P<user>.*), ip=\[(?P<ip>[0-9A-Za-z.:%]*)\](?:, port=\[(?P<session>[0-9]+)\])?"
+"""The port is missing in lines of older versions."""
+_TLS = rb", s(?:tart)?tls=1"
+_END = rb"(?:LOGOUT|DISCONNECTED|TIMEOUT|disc|NOTICE: Disconnected during shutdown by signal)"
+"""``disc`` is POP3 from 6 on. The same words without a user end what never was a login."""
+_COUNTS = rb"(?:, [a-z]+=[0-9]+)*"
+
+
+def _patterns(service: str, program: bytes) -> Iterator[LogPattern]:
+    """Yield the patterns of one service; ``program`` is its tag without ``-ssl``."""
+    login = rb"LOGIN" + _CLIENT + rb"(?:, protocol=[A-Z0-9]+)?"
+    logout = _END + _CLIENT + _COUNTS
+    for kind, message, tag, tls, literal in (
+        (LOGIN, login, program, None, b"LOGIN, user="),
+        (LOGIN, login + _TLS, program, True, b"LOGIN, user="),
+        (LOGIN, login + rb"(?:" + _TLS + rb")?", program + rb"-ssl", True, b"LOGIN, user="),
+        (LOGOUT, logout, program, None, b", user="),
+        (LOGOUT, logout, program + rb"-ssl", True, b", user="),
+    ):
+        yield LogPattern(
+            kind=kind,
+            program=tag,
+            message=message,
+            contains=[literal],
+            once=b", ip=[",
+            fixed={"service": service} if tls is None else {"service": service, "tls": tls},
+        )
+
+
+@hookimpl
+def pop_before_smtp_parsers() -> Iterator[LogParser]:
+    """Yield the parser."""
+    yield LogParser(
+        name="courier",
+        patterns=[pattern for service, program in _SERVICES for pattern in _patterns(service, program)],
+        detect=("/usr/lib/courier/imapd", "/usr/lib/courier/pop3d", "/usr/lib/courier-imap/bin/imapd"),
+    )
