@@ -16,6 +16,7 @@ import click
 
 from pop_before_smtp._config import DEFAULT_FILE, Config, build, read
 from pop_before_smtp._discover import fill
+from pop_before_smtp.errors import ConfigError
 
 config_option = click.option(
     "-c",
@@ -44,18 +45,24 @@ def load(config_file: Path | None, overrides: dict[str, Any] | None = None) -> C
     return build(fill(data), str(config_file) if config_file else "defaults")
 
 
-def start_log(*, debug: bool = False, to: str | None = None) -> logging.Handler:
-    """Send our log to standard error, to a file that may be rotated under us, or (``-``) to standard output."""
+def start_log(*, level: int = logging.INFO, to: str | None = None) -> None:
+    """Send our log to standard error, to a file that may be rotated under us, or (``-``) to standard output.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
     handler: logging.Handler
     if to and to != "-":
-        handler = logging.handlers.WatchedFileHandler(to)
+        try:
+            handler = logging.handlers.WatchedFileHandler(to)
+        except OSError as error:
+            raise ConfigError(f"--logto: {to}: {error.strerror}; name another file") from error
     else:
         handler = logging.StreamHandler(sys.stdout if to == "-" else sys.stderr)
     handler.setFormatter(_Format())
     log = logging.getLogger("pop_before_smtp")
     log.handlers = [handler]
-    log.setLevel(logging.DEBUG if debug else logging.INFO)
-    return handler
+    log.setLevel(level)
 
 
 class _Format(logging.Formatter):
@@ -99,6 +106,11 @@ def printable(value: object) -> str:
 def iso(seconds: float | None) -> str | None:
     """Write a unix time as RFC 3339 with microseconds, in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+def local(stamp: str) -> str:
+    """Write what :func:`iso` wrote for people: in the machine's zone, to the second."""
+    return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def span(seconds: float) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,14 @@ import click
 
 from pop_before_smtp import _assembly as assembly
 from pop_before_smtp import _host
-from pop_before_smtp._config import Config, build
+from pop_before_smtp._config import DEFAULT_FILE, Config, build
 from pop_before_smtp._engine import Engine
 from pop_before_smtp._match import Attempt
 from pop_before_smtp._plugins import installed
 from pop_before_smtp._record import Batch, Layout
 from pop_before_smtp.api import LOGIN, LoginEvent, Record
 
-from ._common import config_option, iso, json_option, load, print_json, printable
+from ._common import config_option, iso, json_option, load, print_json, printable, start_log
 from ._match import as_dict
 
 
@@ -32,7 +34,9 @@ def command(*, config_file: Path | None, as_json: bool, line: str) -> None:
 
     Without a configuration all installed parsers and the default policy are asked.
     """
-    config = load(config_file) if config_file else build({"plugins": list(installed())})
+    start_log(level=logging.ERROR)
+    named = config_file or DEFAULT_FILE.exists()
+    config = load(config_file) if named else build({"plugins": list(installed())})
     engine = assembly.engine(config, _host.look(), logouts=True)
     for text in _lines(line):
         found = explain(config, engine, text)
@@ -125,14 +129,21 @@ def _show(found: dict[str, Any]) -> None:
         )
         click.echo(f"message:  {printable(header['message'])}")
     for attempt in found.get("patterns", ()):
-        outcome = "matches" if attempt["matched"] else "does not match"
-        click.echo(
-            f"pattern:  {attempt['parser']} {attempt['kind']}: {outcome}"
-            + (f", refused: {attempt['refusal']}" if attempt["refusal"] else "")
-        )
+        if not attempt["matched"]:
+            continue
+        refused = f", refused: {attempt['refusal']}" if attempt["refusal"] else ""
+        click.echo(f"pattern:  {attempt['parser']} {attempt['kind']} matches{refused}")
         for name, text in attempt["captured"].items():
             start, end = attempt["spans"][name]
             click.echo(f"          {name} = {printable(text)}  [{start}:{end}]")
+        break  # the first that matches has the line
+    else:
+        _show_failures(found.get("patterns", ()))
     click.echo(f"verdict:  {found['verdict']}")
     for label, verdict in found.get("writers", {}).items():
         click.echo(f"writer:   {label}: {verdict}")
+
+
+def _show_failures(attempts: Sequence[dict[str, Any]]) -> None:
+    for (parser, kind), count in Counter((attempt["parser"], attempt["kind"]) for attempt in attempts).items():
+        click.echo(f"pattern:  {parser} {kind}: none of {count} matches")

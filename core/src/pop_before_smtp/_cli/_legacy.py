@@ -110,7 +110,8 @@ def _keys(file: Path) -> list[str]:
 def _run(configure: Callable[[], Config], options: dict[str, Any]) -> None:
     write = options["write"] and not options["reprocess"]
     logto = "-" if options["debug"] and not options["logto"] else options["logto"]
-    start_log(debug=options["debug"], to=logto if logto in (None, "-") else str(Path(logto).absolute()))
+    level = logging.DEBUG if options["debug"] else logging.INFO
+    start_log(level=level, to=logto if logto in (None, "-") else str(Path(logto).absolute()))
     if options["reprocess"]:
         _log.info("--reprocess implies --nowrite: no map is touched")
         reprocess(configure())

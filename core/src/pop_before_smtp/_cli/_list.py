@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from pop_before_smtp._config import Config
 from pop_before_smtp._replay import replay
 from pop_before_smtp._statereader import Login, read
 
-from ._common import config_option, iso, json_option, load, print_json, print_table, span
+from ._common import config_option, iso, json_option, load, local, print_json, print_table, span, start_log
 
 
 @click.command("list")
@@ -27,6 +28,7 @@ def command(*, config_file: Path | None, as_json: bool) -> None:
 
     Needs only read access to the state directory; it does not matter whether the daemon is up, stopped or killed.
     """
+    start_log(level=logging.ERROR)
     rows = leases(load(config_file), Clock())
     if as_json:
         print_json(rows)
@@ -35,7 +37,7 @@ def command(*, config_file: Path | None, as_json: bool) -> None:
     print_table(
         header,
         (
-            (row["address"], row["user"], row["service"], row["last"], span(row["remaining"]), row["writer"])
+            (row["address"], row["user"], row["service"], local(row["last"]), span(row["remaining"]), row["writer"])
             for row in rows
         ),
     )

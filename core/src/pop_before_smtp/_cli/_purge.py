@@ -28,7 +28,7 @@ def command(*, config_file: Path | None) -> None:
 
     For ExecStopPost and a timer: a daemon that was killed leaves entries that nobody else would ever remove.
     """
-    start_log()
+    start_log(level=logging.ERROR)
     config = load(config_file)
     if not config.state_dir.exists():
         return

@@ -41,7 +41,7 @@ def command(*, config_file: Path | None, sandbox: Path | None, debug: bool, logt
     """
     if sandbox:
         config_file = prepare(sandbox)
-    start_log(debug=debug, to=logto)
+    start_log(level=logging.DEBUG if debug else logging.INFO, to=logto)
     loop(lambda: load(config_file))
 
 
