@@ -17,10 +17,7 @@ from collections.abc import Iterator
 from pop_before_smtp import LOGIN, LOGOUT, LogParser, LogPattern, hookimpl
 
 _CLIENT = rb" user=(?P<user>.*) host=(?:[0-9A-Za-z.-]+ )?\[(?P<ip>[0-9A-Za-z.:%]*)\]"
-_END = (
-    rb"(?:Logout|Autologout|Hangup|Killed(?: \([a-z ]+\))?|[A-Z][A-Za-z ]*, while (?:reading|writing) [a-z ]+)"
-    + _CLIENT
-)
+_END = rb"(?:Logout|Autologout|Hangup|Killed(?: \([a-z ]+\))?|[A-Z][A-Za-z ]*, while (?:reading|writing) [a-z ]+)"
 """A reason with ``while`` is the error that ended the connection."""
 _SERVICES = (
     ("imap", rb"imapd", rb"(?:(?:Admin )?Login|Authenticated)" + _CLIENT + rb"(?: mech=[0-9A-Z_-]+)?"),
