@@ -343,6 +343,19 @@ def test_killed_and_purged(site: Site) -> None:
     assert site.keys() == set()
 
 
+def test_a_purge_that_cannot_read_the_state_ends_every_lease(site: Site) -> None:
+    daemon = site.start("run", "-c", str(site.file))
+    site.wait_for_line(daemon, "startup log-scan complete")
+    site.login("203.0.113.7")
+    until(lambda: site.keys() == {"203.0.113.7"})
+    daemon.kill()
+    daemon.communicate(timeout=DEADLINE)
+    for file in (site.folder / "state").glob("state.sqlite*"):
+        file.write_bytes(b"rubbish" * 1000)
+    code, _, _ = site("purge", "-c", str(site.file))
+    assert (code, site.keys()) == (0, set())
+
+
 def test_sighup_takes_a_right_configuration_and_refuses_a_wrong_one(site: Site) -> None:
     daemon = site.start("run", "-c", str(site.file))
     site.wait_for_line(daemon, "startup log-scan complete")

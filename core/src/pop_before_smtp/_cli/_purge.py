@@ -13,8 +13,9 @@ from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config
 from pop_before_smtp._mapthread import Upkeep
 from pop_before_smtp._replay import replay
-from pop_before_smtp._state import State
-from pop_before_smtp.errors import MapError
+from pop_before_smtp._statefiles import quiet, read_maps
+from pop_before_smtp._statereader import read
+from pop_before_smtp.errors import MapError, StateError
 
 from ._common import config_option, load, start_log
 
@@ -32,33 +33,34 @@ def command(*, config_file: Path | None) -> None:
     config = load(config_file)
     if not config.state_dir.exists():
         return
-    if State.locked(config.state_dir):
-        _log.info("a daemon is running and expires its leases itself")
-        return
-    purge(config, Clock())
+    with quiet(config.state_dir) as nobody:
+        if nobody:
+            purge(config, Clock())
 
 
 def purge(config: Config, clock: Clock) -> None:
-    """Write each map that is ours anew, with the leases that are left.
+    """Write each map that is ours anew, with the leases that are left. Nothing is written to the state.
 
-    A map that a clean end emptied stays empty: nothing is ever added to what readers see now.
+    A map that a clean end emptied stays empty: nothing is ever added to what readers see now. If the state cannot be
+    read, nobody knows what is left, and nothing is.
 
     Raises:
         MapError: a map could not be written; the others were.
     """
     problems = []
-    state = State.open(config.state_dir)
+    engine = assembly.engine(config, _host.look())
     try:
+        with read(config.state_dir) as state:
+            replay(engine, state, clock, config.longest_grace)
+    except StateError as error:
+        _log.error("%s; every lease ends", error)
         engine = assembly.engine(config, _host.look())
-        replay(engine, state, clock, config.longest_grace)
-        left = state.owned() - state.cleared()
-        for outlet, target in zip(engine.outlets, assembly.maps(config), strict=True):
-            if target.path in left:
-                upkeep = Upkeep(target, outlet.label, 0.0)
-                upkeep.take(outlet.changes(), 0.0)
-                upkeep.work(clock.now)
-                problems += [upkeep.problem] if upkeep.problem else []
-    finally:
-        state.close()
+    cleared = read_maps(config.state_dir)
+    for outlet, target in zip(engine.outlets, assembly.maps(config), strict=True):
+        if not cleared.get(target.path, True):
+            upkeep = Upkeep(target, outlet.label, 0.0)
+            upkeep.take(outlet.changes(), 0.0)
+            upkeep.work(clock.now)
+            problems += [upkeep.problem] if upkeep.problem else []
     if problems:
         raise MapError("; ".join(problems))
