@@ -8,7 +8,7 @@ import poplib
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lab import Lab
 
@@ -54,8 +54,18 @@ def imap(lab: Lab, client: str, user: str = "ann", password: str = "pw", tls: st
     connection = _Imap(_dial(lab, client, 993 if tls == "implicit" else 143, implicit=tls == "implicit"))
     if tls == "starttls":
         connection.starttls(_tls())
+    return _tried(connection, lambda: connection.login(user, password))
+
+
+def imap_plain(lab: Lab, client: str, user: str, password: str) -> bool:
+    """Do the same by AUTHENTICATE PLAIN, in which a user name can hold any byte but NUL."""
+    connection = _Imap(_dial(lab, client, 143, implicit=False))
+    return _tried(connection, lambda: connection.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode()))
+
+
+def _tried(connection: imaplib.IMAP4, login: Callable[[], object]) -> bool:
     try:
-        connection.login(user, password)
+        login()
     except imaplib.IMAP4.error:
         return False
     finally:

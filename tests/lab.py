@@ -50,7 +50,10 @@ read -r pid rest < /proc/self/stat
 mount -t proc proc proc
 echo mx > proc/sys/kernel/hostname
 echo "$pid"
-exec chroot . sh -c 'while :; do sleep 3600; done'
+mkdir old
+rest='while :; do sleep 3600; done'
+if pivot_root . old 2>/dev/null; then umount -l old; exec sh -c "$rest"; fi
+exec chroot . sh -c "$rest"  # where this machine's own root is a chroot
 """
 
 # $1: the process that holds the clients' network.

@@ -23,6 +23,8 @@ mydestination = mx.test.example
 mynetworks = 127.0.0.0/8 [::1]/128 203.0.113.200/32 [2001:db8:9::200]/128
 smtpd_peername_lookup = no
 in_flow_delay = 0
+smtpd_soft_error_limit = 1000
+smtpd_hard_error_limit = 1000
 alias_maps =
 local_recipient_maps =
 """
