@@ -65,7 +65,7 @@ class TestOpen:
 
     @pytest.mark.parametrize("value", ["OK", "ok", "RELAY", "relay", "PERMIT", "permit", "1", "250"])
     def test_values_that_permit(self, value: str) -> None:
-        WRITER.open(Settings(map="cdb:/srv/relay", value=value))
+        assert WRITER.open(Settings(map="cdb:/srv/relay", value=value))
 
     @pytest.mark.parametrize(
         "value", ["", "REJECT", "DUNNO", "permit_auth_destination", "192.0.2.1", "OK\n", "550 no", "DISCARD", " "]
