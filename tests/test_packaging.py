@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
+from daemon import PROGRAM
 from lab import CHECKOUT, Lab
 
 PACKAGING = CHECKOUT / "packaging"
@@ -13,13 +15,91 @@ UNITS = ("pop-before-smtp.service", "pop-before-smtp-purge.service", "pop-before
 SERVICES = [unit for unit in UNITS if unit.endswith(".service")]
 
 
+# Runs systemd as the first process of namespaces of its own. $1: the target to start.
+BOOT = """
+mount --rbind / /mnt
+cd /mnt
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t cgroup2 cgroup sys/fs/cgroup
+mkdir -p dev/pts
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+mkdir -p old
+pivot_root . old
+umount -l old
+export container=lab
+exec /lib/systemd/systemd --system --unit="$1"
+"""
+# The interpreter and the checkout may lie where the sandbox hides them.
+REACHABLE = """
+[Service]
+ProtectHome=tmpfs
+BindReadOnlyPaths={paths}
+StandardOutput=append:/run/pop-before-smtp.log
+StandardError=append:/run/pop-before-smtp.log
+"""
+CONFIG = """
+plugins = ["dovecot", "postfix"]
+[[source]]
+path = "/var/log/mail.log"
+""" + "".join(
+    f'[[writer]]\nuse = "postfix"\nmap = "{kind}:/var/lib/pop-before-smtp/{kind}"\n'
+    for kind in ("lmdb", "cdb", "hash", "btree")
+)
+LOGIN = "dovecot: imap-login: Login: user=<ann>, method=PLAIN, rip=203.0.113.5, lip=198.51.100.1, mpid=7, session=<a>"
+LAB_UNIT = """
+[Service]
+Type=oneshot
+ExecStart=sh /run/steps
+ExecStopPost=kill -s RTMIN+4 1
+StandardOutput=append:/run/said
+StandardError=append:/run/said
+"""
+# Each step says in one line what the service is.
+STEPS = f"""
+unit=pop-before-smtp.service
+program=/opt/pop-before-smtp/bin/pop-before-smtp
+show() {{ systemctl show --value --property="$1" $unit; }}
+look() {{ echo "$1: $(show Result) $(show ActiveState)"; }}
+leases() {{ $program list --json | tr -d ' \\n' | grep -o '"address":"[^"]*"' | sort -u; }}
+eventually() {{ for _ in $(seq 100); do "$@" && return; sleep 0.2; done; echo "never: $*"; }}
+up_again() {{ [ "$(show NRestarts) $(show ActiveState)" = "1 active" ]; }}
+
+systemctl start $unit; look start
+echo "$(date --iso-8601=seconds) mx {LOGIN}" >> /var/log/mail.log
+eventually leases
+systemctl reload $unit; sleep 1; look reload
+systemctl kill --signal=KILL $unit; eventually up_again; look killed
+leases
+systemctl stop $unit; look stop
+unit=pop-before-smtp-purge.service
+systemctl start $unit; look purge
+stat -c '%a %U %n' /var/lib/pop-before-smtp/*
+"""
+SAID = """
+start: success active
+"address":"203.0.113.5"
+reload: success active
+killed: success active
+"address":"203.0.113.5"
+stop: success inactive
+purge: success inactive
+640 pop-before-smtp /var/lib/pop-before-smtp/btree.db
+640 pop-before-smtp /var/lib/pop-before-smtp/cdb.cdb
+640 pop-before-smtp /var/lib/pop-before-smtp/hash.db
+640 pop-before-smtp /var/lib/pop-before-smtp/lmdb.lmdb
+750 pop-before-smtp /var/lib/pop-before-smtp/state
+""".strip().splitlines()
+
+
 @pytest.fixture(scope="module")
 def installed(new_lab: type[Lab]) -> Iterator[Lab]:
     """Give a lab in which the commands of packaging/README.md have been run."""
-    with new_lab("systemd", "logrotate") as lab:
+    with new_lab("systemd", "logrotate", "postfix", "postfix-lmdb", "postfix-cdb") as lab:
         commands = re.search(r"```sh\n(.*?)```", (PACKAGING / "README.md").read_text(), re.DOTALL)
         assert commands
-        lab.write("/opt/pop-before-smtp/bin/pop-before-smtp", "#!/bin/sh\n", 0o755)
+        lab.sh(f"mkdir -p /opt/pop-before-smtp/bin; ln -s {PROGRAM} /opt/pop-before-smtp/bin")
         lab.sh(f"cd {CHECKOUT}; {commands[1]}")
         yield lab
 
@@ -52,6 +132,24 @@ def test_logrotate_takes_our_snippet(installed: Lab) -> None:
     installed.sh("install -d -m 750 -o pop-before-smtp -g adm /var/log/pop-before-smtp")
     verdict = installed.run("logrotate", "--debug", "/etc/logrotate.d/pop-before-smtp")
     assert "error" not in verdict.stderr
+
+
+@pytest.mark.system
+def test_services_work_in_their_sandbox(installed: Lab) -> None:
+    """With a real systemd: user, folders, system call filter and all."""
+    paths = " ".join({str(CHECKOUT), sys.prefix} | ({sys.base_prefix} - {"/usr"}))
+    for unit in SERVICES:
+        installed.write(f"/etc/systemd/system/{unit}.d/lab.conf", REACHABLE.format(paths=paths))
+    installed.write("/etc/pop-before-smtp.toml", CONFIG)
+    installed.sh("install -m 640 -g adm /dev/null /var/log/mail.log")
+    installed.write("/etc/systemd/system/lab.service", LAB_UNIT)
+    installed.write("/run/steps", STEPS)
+    namespaces = ["--mount", "--pid", "--cgroup", "--fork", "--kill-child"]
+    installed.run("unshare", *namespaces, "sh", "-euc", BOOT, "sh", "lab.service", check=False)
+    log = installed.path("/run/pop-before-smtp.log").read_text()
+    said = installed.path("/run/said").read_text()
+    assert said.splitlines() == SAID, log
+    assert "cannot" not in log  # postconf was asked in the sandbox, too
 
 
 def test_both_services_have_one_sandbox() -> None:
