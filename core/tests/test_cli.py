@@ -448,6 +448,19 @@ def test_reprocess_touches_nothing_and_says_so(site: Site) -> None:
     assert not site.map.exists()
 
 
+def test_a_dry_run_says_what_it_would_do(site: Site) -> None:
+    site.configure(path="-", policy='exempt = ["198.51.100.0/24"]', top="grace = 3")
+    process = site.start(*legacy(site, "--nowrite", "--debug"))
+    lines = [site.line(address) for address in ("203.0.113.7", "198.51.100.1")]
+    out, _ = process.communicate("\n".join(lines) + "\n", timeout=DEADLINE)
+    texts = [line[16:] for line in out.splitlines()]
+    assert "added 203.0.113.7 to DB (not written)" in texts
+    assert "removed 203.0.113.7 from DB (not written)" in texts
+    assert "found ip=203.0.113.7 user=ann service=pop3" in texts
+    assert "ignoring ip=198.51.100.1: exempt" in texts
+    assert not site.map.exists()
+
+
 def test_list_dumpconfig_and_version(site: Site) -> None:
     code, out, _ = site(*legacy(site, "--version", "--dumpconfig", "--list", "--grace=60", f"--watchlog={site.log}"))
     assert code == 0

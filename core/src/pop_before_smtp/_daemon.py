@@ -189,7 +189,10 @@ class Daemon:
         writer.submit(logins, {batch.source: batch.checkpoint} if batch.checkpoint else {}, changed)
 
     def _hand_over(self) -> None:
-        """Give every map's thread what has changed for it."""
+        """Give every map's thread what has changed for it; in a dry run say what it would be given."""
+        for outlet in self._engine.outlets if not self._write else ():
+            for address, added in outlet.changes().items():
+                _log.info("added %s to DB (not written)" if added else "removed %s from DB (not written)", address)
         for outlet, thread in zip(self._engine.outlets, self._threads, strict=False):
             if changes := outlet.changes():
                 thread.submit(changes)

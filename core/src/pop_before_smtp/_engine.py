@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,8 @@ from ._outlet import Outlet
 from ._policy import Policy
 from ._record import Batch
 from .api import LOGIN, LoginEvent
+
+_log = logging.getLogger("pop_before_smtp.engine")
 
 
 class Engine:
@@ -34,18 +37,34 @@ class Engine:
     def apply(self, events: Iterable[LoginEvent], now: float, wall: float) -> list[LoginEvent]:
         """Apply events and return the logins that some outlet's lease rests on."""
         kept = []
+        debug = _log.isEnabledFor(logging.DEBUG)
         for event in events:
             if event.kind is not LOGIN:
                 continue
             reason = self.policy.judge(event)
             if reason:
                 self.counts[reason] += 1
+                if debug:
+                    _log.debug("ignoring ip=%s: %s", event.address, reason)
                 continue
             age = max(0.0, wall - event.at)
-            granted = [outlet.apply(event, now, age) is None for outlet in self.outlets]
-            if any(granted):
+            reasons = [outlet.apply(event, now, age) for outlet in self.outlets]
+            if None in reasons:
                 kept.append(event)
+            if debug:
+                self._tell(event, reasons)
         return kept
+
+    def _tell(self, event: LoginEvent, reasons: list[str | None]) -> None:
+        """Log what each outlet made of a login, in the words of the original where it had some."""
+        _log.debug("found ip=%s user=%s service=%s", event.address, event.user, event.service)
+        for outlet, reason in zip(self.outlets, reasons, strict=True):
+            if reason == "netblocks":
+                _log.debug("ignoring local-net ip=%s: %s", event.address, outlet.label)
+            elif reason:
+                _log.debug("ignoring ip=%s: %s: %s", event.address, outlet.label, reason)
+            else:
+                _log.debug("setting expiration time for ip=%s: %s", event.address, outlet.label)
 
     def next_due(self) -> float | None:
         """Return when the next lease may end, on the lease clock."""

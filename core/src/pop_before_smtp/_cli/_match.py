@@ -25,6 +25,10 @@ _LONG = 64 * 1024 * 1024
 """From this size on, in bytes, a terminal is shown a progress bar."""
 
 
+_NO_REFUSALS = {"lines_cut", "connects_forgotten", "sessions_forgotten"}
+"""What the matcher counts beside refusals."""
+
+
 @click.command("match")
 @config_option
 @json_option
@@ -185,5 +189,5 @@ def _summary(lines: int, found: Counter[str], refused: Counter[str]) -> None:
     click.echo(f"{lines} lines", err=True)
     for key, count in sorted(found.items()):
         click.echo(f"{count} {key}", err=True)
-    for reason, count in sorted(refused.items()):
-        click.echo(f"{count} refused: {reason}", err=True)
+    for reason, count in sorted((+refused).items()):
+        click.echo(f"{count} {reason}" if reason in _NO_REFUSALS else f"{count} refused: {reason}", err=True)
