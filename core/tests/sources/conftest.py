@@ -114,10 +114,16 @@ class Follow:
         """
         if not self._inotify:
             await self.hand.look()
+            self.clock.advance(1)
+            await self.hand.look()
             return
         async with asyncio.timeout(5):
             while lines is not None and len(self.lines) < lines:
-                await self._came.wait()
+                try:
+                    await asyncio.wait_for(self._came.wait(), 0.1)
+                except TimeoutError:  # half a line of a rotated file is waited for
+                    self.clock.advance(1)
+                    self.source._bell._look()
                 self._came.clear()
         await asyncio.sleep(0.005)  # for what must not come
 

@@ -70,8 +70,10 @@ class FileSource:
         self._checkpoint = checkpoint
         self._horizon = horizon
         self._bell = watch.bell(path)
-        self._files: list[Opened] = []  # oldest first; the last one is that at the path, unless it was moved away
+        self._files: list[Opened] = []  # oldest first; the last one is that at the path, if any is there
+        self._furthest: Opened | None = None  # the newest one of them that was read; the checkpoint is in it
         self._known: set[tuple[int, bytes]] = set()  # rotated files that hold nothing new: inode and first bytes
+        self._there = False  # something is at the path, the last of the files
         self._failures = 0
         self._said = False
         self._failing = 0.0  # since when, on the lease clock
@@ -80,12 +82,14 @@ class FileSource:
         """Yield what is there and what comes, for ever."""
         try:
             self._bell.follow(())
+            for file in self._unknown():
+                file.close()
             while True:
                 try:
-                    there = self._notice()
+                    self._notice()
                     async for batch in self._read():
                         yield batch
-                    if there:
+                    if self._there:
                         self._recover()
                     pause = self._pause()
                 except OSError as error:
@@ -105,16 +109,19 @@ class FileSource:
 
     # -- which files there are
 
-    def _notice(self) -> bool:
-        """Open what is at the path if it is not what we read; return whether there is anything."""
+    def _notice(self) -> None:
+        """Open what is at the path if it is not what we read."""
         try:
             status = self._path.stat()
+            self._there = True
             if not self._files or self._files[-1].key != (status.st_dev, status.st_ino):
                 self._turn_to(Opened(self._path))
+            elif not self._files[-1].head:
+                # It was empty, and what was written then may have been copied and truncated before we came.
+                self._insert_rotated(self._files[-1])
         except OSError as error:
+            self._there = False
             self._fail(error)
-            return False
-        return True
 
     def _turn_to(self, file: Opened) -> None:
         """Put what is at the path now behind what has yet to be read."""
@@ -130,11 +137,14 @@ class FileSource:
             self._insert_rotated(old)
         else:
             self._start(file)
+        self._follow()
+
+    def _follow(self) -> None:
         self._bell.follow(each.fd for each in self._files)
 
     def _start(self, file: Opened) -> None:
         """Go on from the checkpoint, wherever its file is by now; without one, from the fresh end of the log."""
-        since = math.inf
+        since = 0.0
         old = find(self._path, self._checkpoint) if self._checkpoint else None
         self._files = [file]
         if old is None or self._checkpoint is None:
@@ -147,6 +157,7 @@ class FileSource:
                 self._files = [old]
             else:
                 since = old.limit
+                self._known = set()
                 self._files = [old, file]
         for each in self._unknown():
             if each.limit >= since:
@@ -155,11 +166,19 @@ class FileSource:
                 each.close()
 
     def _insert_rotated(self, old: Opened) -> None:
-        """Read first what was rotated since ``old`` was at the path; a copy of it, from where we are in it."""
+        """Read what was rotated since ``old`` was opened, in the order of the last changes.
+
+        What changed before ``old`` did came out of it, by copytruncate; in the first copy we are where we were in it.
+        """
+        current = self._files[-1] if self._there else None
+        changed = math.inf if old is current else os.fstat(old.fd).st_mtime
         for file in self._unknown():
-            if file.continues(old):
-                file.seek(old.offset)
-            self._files.insert(-1, file)
+            if (offset := file.continues(old)) is not None:
+                file.seek(offset)
+            following = old if file.limit < changed else current
+            self._furthest = None if following is old else self._furthest
+            self._files.insert(self._files.index(following) if following else len(self._files), file)
+        self._follow()
 
     def _unknown(self) -> list[Opened]:
         """Open the rotated files that were not there when this was called last, the oldest first."""
@@ -172,20 +191,17 @@ class FileSource:
                 file.close()
             else:
                 file.active = self._clock.now()
+                file.beside = True
                 unknown.append(file)
         return unknown
 
     def _truncated(self, file: Opened) -> list[Opened]:
-        """Return what to read in place of a file that lost its old bytes: what copies hold of them, and what is new."""
-        first = len(self._files) - 1
-        if file is not self._files[-1]:
-            self._files.remove(file)
-            file.close()
-            return []
-        _log.info("%s was truncated; reading it from its start", self._path)
-        self._insert_rotated(file)
+        """Return what to read in place of a file that lost its old bytes: what copies hold of them, and it anew."""
+        first = self._files.index(file)
+        if file is self._files[-1]:
+            _log.info("%s was truncated; reading it from its start", self._path)
+            self._insert_rotated(file)
         file.restart()
-        self._bell.follow(each.fd for each in self._files)
         return self._files[first:]
 
     def _retire(self) -> None:
@@ -195,7 +211,7 @@ class FileSource:
             if now - file.active >= _LINGER and file.offset >= file.size():
                 self._known.add(_identity(file))
                 self._files.remove(file)
-                self._bell.follow(each.fd for each in self._files)
+                self._follow()
                 file.close()
 
     # -- what is in them
@@ -207,7 +223,7 @@ class FileSource:
             try:
                 batch = await self._next(waiting[0])
             except Truncated:
-                waiting[:1] = self._truncated(waiting[0])
+                waiting = self._truncated(waiting[0])
                 continue
             if batch is None:
                 del waiting[0]
@@ -225,8 +241,9 @@ class FileSource:
             return None
         file.active = self._clock.now()
         self._layout.sniff(lines[:HEAD])
-        newest = self._files[-1]
-        self._checkpoint = (newest if newest.offset else file).checkpoint()
+        if self._furthest not in self._files[self._files.index(file) :]:
+            self._furthest = file
+        self._checkpoint = self._furthest.checkpoint()
         received = self._clock.wall()
         live = position >= file.found
         return Batch(
@@ -250,10 +267,13 @@ class FileSource:
         file.seek(await fresh(read, file.offset, file.found, layout, limit=limit, behind=behind, ahead=ahead))
 
     def _abandoned(self, file: Opened) -> bool:
-        """Tell whether nobody will finish the last line of a file: its writer has gone on to another one."""
+        """Tell whether nobody will finish the last line of a file, because it was rotated.
+
+        Its writer has gone on to another file, or has been silent for a while; a copy may still be in the making.
+        """
         later = self._files[self._files.index(file) + 1 :]
         quiet = self._clock.now() - file.active >= _HALF
-        return bool(later) and (quiet or any(each.size() for each in later))
+        return bool(later) and (quiet or (not file.beside and any(each.size() for each in later)))
 
     # -- how it goes
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections import deque
 from pathlib import Path
 
 from pop_before_smtp._record import Checkpoint
@@ -19,6 +20,8 @@ _HEAD = 256
 """How many of a file's first bytes tell it from others."""
 _BEFORE = 64
 """How many bytes before the position tell that the file is still the one that was read."""
+_TRAIL = 64
+"""How many earlier positions are remembered, to know a copy that was made before the latest lines came."""
 
 
 class Truncated(Exception):  # noqa: N818 - no error: a log was cut short, as copytruncate does
@@ -45,6 +48,8 @@ class Opened:
         self.key = status.st_dev, status.st_ino
         self.active = 0.0
         """When it last grew, on the lease clock."""
+        self.beside = False
+        """It was never at the log's path while we watched, but was found beside it."""
         self.restart()
 
     def restart(self) -> None:
@@ -71,6 +76,7 @@ class Opened:
         self.offset = offset
         size = min(_BEFORE, offset)
         self.before = os.pread(self.fd, size, offset - size)
+        self.trail = deque([(offset, self.before)], _TRAIL)
         self.head = os.pread(self.fd, _HEAD, 0)
 
     def read(self, *, last: bool = False) -> tuple[int, bytes]:
@@ -111,6 +117,7 @@ class Opened:
     def _advance(self, read: bytes) -> None:
         self.offset += len(read)
         self.before = (self.before + read[-_BEFORE:])[-_BEFORE:]
+        self.trail.append((self.offset, self.before))
 
     def _verify(self) -> None:
         """Refuse a file that was truncated, even if it has grown beyond our position again.
@@ -126,9 +133,17 @@ class Opened:
         """Tell whether ``before`` is what stands before ``offset``."""
         return os.pread(self.fd, len(before), offset - len(before)) == before
 
-    def continues(self, other: Opened) -> bool:
-        """Tell whether this is a copy of what we have read of ``other``, as copytruncate makes it."""
-        return other.offset > 0 and self.head.startswith(other.head) and self.holds(other.offset, other.before)
+    def continues(self, other: Opened) -> int | None:
+        """Return where to go on in this file, if it is a copy of what we have read of ``other``; None if it is not.
+
+        A copy by copytruncate may end before our position: what came after the copying went with the truncation.
+        """
+        size = self.size()
+        for offset, before in reversed(other.trail):
+            if 0 < offset <= size:
+                same = self.head.startswith(other.head) and self.holds(offset, before)
+                return min(other.offset, size) if same else None
+        return None
 
     def checkpoint(self) -> Checkpoint:
         """Return how far this file has been read."""
