@@ -251,6 +251,19 @@ async def test_moved_away_and_back(inotify: bool, tmp_path: Path, follow: Any) -
         assert log.lines == [b"a", b"b", b"c"]
 
 
+async def test_one_file_under_two_names_is_read_once(tmp_path: Path, follow: Any) -> None:
+    path = tmp_path / "mail.log"
+    append(path, b"a\n")
+    async with follow(path) as log:
+        rename_and_create(path, b"b\n", b"c\n")
+        path.rename(beside(path, ".2"))
+        beside(path, "-20261122").hardlink_to(beside(path, ".2"))
+        beside(path, ".0").symlink_to(beside(path, ".2"))
+        append(path, b"d\n")
+        await log.settle()
+        assert sorted(log.lines) == [b"a", b"b", b"c", b"d"]
+
+
 @by_hand_or_inotify
 async def test_directory_missing_at_the_start(inotify: bool, tmp_path: Path, follow: Any) -> None:
     path = tmp_path / "var" / "log" / "mail.log"

@@ -151,6 +151,23 @@ async def test_a_file_as_standard_input(begin: int, tmp_path: Path, line: Line) 
     assert source.caught_up.is_set()
 
 
+async def test_bytes_that_somebody_else_took_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.read
+    taken: list[int] = []
+
+    def late(fd: int, size: int) -> bytes:
+        if fd == pipe.end and not taken:
+            taken.append(fd)
+            raise BlockingIOError
+        return read(fd, size)
+
+    async with Stream() as pipe:
+        monkeypatch.setattr(os, "read", late)
+        pipe.write(b"a\n")
+        assert b"".join(batch.data for batch in await pipe.rest()) == b"a\n"
+    assert taken
+
+
 async def test_nothing_as_standard_input() -> None:
     fd = os.open(os.devnull, os.O_RDONLY)
     source = StreamSource("stdin", fd, Layout(), FakeClock(), horizon=1800)

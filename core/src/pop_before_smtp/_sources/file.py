@@ -192,6 +192,7 @@ class FileSource:
             else:
                 file.active = self._clock.now()
                 file.beside = True
+                ours.add(file.key)  # it may have two names
                 unknown.append(file)
         return unknown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 
 from pop_before_smtp._record import Layout
@@ -14,6 +15,8 @@ HEAD = 4096
 """How much of a source's beginning its layout is told from, in bytes."""
 AHEAD = 300.0
 """A stamp that is further ahead of its file's last change, in seconds, is more likely last year's."""
+_SECOND = re.compile(rb"(?:[A-Z][a-z]{2} [ 0-9]{2}|(?:<[0-9]{1,3}>1 )?[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]) ?[0-9:]{8}")
+"""A stamp up to its second; the lines of one second need one look."""
 _PROBE = 4096
 """Where a block ends is looked for in its last bytes, so that it can be read up to there and needs no second copy."""
 _LONGEST = 8192
@@ -62,7 +65,7 @@ async def fresh(
         The position behind that line; ``start`` if there is none.
     """
     edge = stamped = good = end
-    rest, terminated = b"", False
+    rest, terminated, same = b"", False, b"\n"
     while edge > start and stamped - edge < _STAMPLESS:
         size = min(BLOCK, edge - start)
         edge -= size
@@ -74,11 +77,14 @@ async def fresh(
             if newline < 0 and edge > start:
                 rest = line
                 break
-            stamp = layout.stamp(line, limit) if terminated and line else None
-            if stamp is not None:
+            if line.startswith(same):
+                stamped = edge
+            elif terminated and (stamp := layout.stamp(line, limit)) is not None:
                 if not limit - behind <= stamp <= limit + ahead:
                     return good
                 stamped = edge
+                second = _SECOND.match(line)
+                same = second[0] if second else b"\n"
             good, stop, rest, terminated = edge + newline + 1, newline, b"", True
         await asyncio.sleep(0)
     return good

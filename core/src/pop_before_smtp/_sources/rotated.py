@@ -21,7 +21,8 @@ def predecessors(path: Path) -> list[Opened]:
     log = path.resolve()
     number = r"[.-][0-9][0-9T_:.+-]*"
     rotated = re.compile(f"{re.escape(log.name)}{number}|{re.escape(log.stem)}{number}{re.escape(log.suffix)}")
-    names = sorted((entry.name for entry in _scan(log.parent) if rotated.fullmatch(entry.name)), reverse=True)
+    entries = [entry for entry in _scan(log.parent) if rotated.fullmatch(entry.name) and not entry.is_symlink()]
+    names = sorted((entry.name for entry in entries), reverse=True)
     files = [file for name in names if (file := _open(log.parent / name))]
     # The sort is stable: of two that changed in one tick of the clock, .2 stays before .1.
     return sorted(files, key=lambda file: file.limit)

@@ -141,23 +141,27 @@ class StreamSource:
         """Return what can be read, empty at the end; None if nothing came for ``seconds``."""
         ready = asyncio.Event()
         loop = asyncio.get_running_loop()
-        try:
-            loop.add_reader(self._fd, ready.set)
-        except PermissionError:  # epoll takes no files, nor /dev/null: there is no waiting for them
-            await asyncio.sleep(0)
-            return self._read()
-        try:
-            async with asyncio.timeout(seconds):
-                await ready.wait()
-        except TimeoutError:
-            return None
-        finally:
-            loop.remove_reader(self._fd)
-        return self._read()
+        while True:
+            try:
+                loop.add_reader(self._fd, ready.set)
+                async with asyncio.timeout(seconds):
+                    await ready.wait()
+            except PermissionError:  # epoll takes no files, nor /dev/null: there is no waiting for them
+                await asyncio.sleep(0)
+            except TimeoutError:
+                return None
+            finally:
+                loop.remove_reader(self._fd)
+            try:
+                return self._read()
+            except BlockingIOError:  # somebody who shares the stream was faster
+                ready.clear()
 
     def _read(self) -> bytes:
         try:
             block = os.read(self._fd, BLOCK)
+        except BlockingIOError:
+            raise
         except OSError as error:  # a terminal that was hung up
             block = b""
             self.problem = f"{self.name}: {error.strerror}"
