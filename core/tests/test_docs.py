@@ -42,6 +42,15 @@ def test_the_toml_in_the_pages_is_toml() -> None:
         assert tomllib.loads(block)
 
 
+def test_the_tutorial_shows_the_plugin_that_is_tested() -> None:
+    page = (ROOT / "docs/plugins.md").read_text()
+    plugin = ROOT / "examples/plugin"
+    for file in (plugin / "src/pop_before_smtp_popd/__init__.py", plugin / "tests/test_popd.py"):
+        assert f"```python\n{file.read_text()}```" in page
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(block, "docs/plugins.md", "exec")
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("plugins/*/README.md")]
     for page in pages:

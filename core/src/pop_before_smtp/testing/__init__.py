@@ -9,6 +9,7 @@ import pytest
 pytest.register_assert_rewrite(f"{__name__}._parsers", f"{__name__}._writers")  # a failure shows the values
 
 from ._clock import FakeClock  # noqa: E402 - registered before they are imported
+from ._parsers import ParserTests, Sample  # noqa: E402 - as above
 from ._writers import WriterTests  # noqa: E402 - as above
 
-__all__ = ["FakeClock", "WriterTests"]
+__all__ = ["FakeClock", "ParserTests", "Sample", "WriterTests"]
