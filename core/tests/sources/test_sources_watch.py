@@ -110,7 +110,12 @@ async def test_idle_sources_wake_together_and_seldom(tmp_path: Path, monkeypatch
     loop = asyncio.get_running_loop()
     due: list[float] = []
     call_at = loop.call_at
-    monkeypatch.setattr(loop, "call_at", lambda when, *call: due.append(when) or call_at(when, *call))
+
+    def record(when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        due.append(when)
+        return call_at(when, *args, **options)
+
+    monkeypatch.setattr(loop, "call_at", record)
     shared = Watch()
     bells = [shared.bell(tmp_path / name) for name in "ab"]
     for bell in bells:
