@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pop_before_smtp import _cli
+from hypothesis import given
+from hypothesis import strategies as st
+from pop_before_smtp import LOGIN, LoginEvent, _cli
 from pop_before_smtp._cli._common import printable, span
+from pop_before_smtp._cli._match import as_dict, as_json_text
 
 DEADLINE = 15.0
 
@@ -236,6 +239,16 @@ def test_match_prints_a_json_object_per_event(site: Site) -> None:
         },
     ]
     assert err.splitlines() == ["4 lines", "2 popd login"]
+
+
+@given(
+    text=st.text(st.characters(codec="utf-8"), max_size=5) | st.just("\udcff"),
+    tls=st.sampled_from([None, True, False]),
+    at=st.floats(0, 4e9),
+)
+def test_the_fast_json_is_the_plain_json(text: str, tls: bool | None, at: float) -> None:
+    event = LoginEvent(kind=LOGIN, address="2001:db8::7", at=at, received=at, user=text, tls=tls, parser="popd")
+    assert as_json_text(event, 7) == json.dumps(as_dict(event, 7))
 
 
 def test_match_for_people_says_what_was_refused(site: Site) -> None:
