@@ -19,6 +19,12 @@ Line = Callable[..., bytes]
 YEAR = 365 * 86400.0
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine makes no pause."""
+    monkeypatch.setattr(stream, "_SILENCE", 10)
+
+
 class Stream:
     """A StreamSource on a pipe, being read; ``None`` is put into the queue at its end."""
 
@@ -86,6 +92,7 @@ async def test_what_comes_after_a_pause_is_live() -> None:
         assert not pipe.source.up
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_history_that_is_poured_in_grants_nothing(line: Line) -> None:
     now = time.time()
     days = range(395, 0, -1)
@@ -101,6 +108,7 @@ async def test_a_history_that_is_poured_in_grants_nothing(line: Line) -> None:
     assert batches[0].position == len(history)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_of_what_waits_only_the_newest_is_kept(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_KEPT", 200_000)
     lines = [line(number) + b"\n" for number in range(20_000)]
@@ -111,6 +119,7 @@ async def test_of_what_waits_only_the_newest_is_kept(line: Line, monkeypatch: py
     assert b"".join(lines).endswith(b"\n" + kept)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_stream_that_never_pauses_is_live_when_its_stamps_say_so(line: Line) -> None:
     async with Stream() as pipe:
         for ago in (-400, 400, 0):

@@ -61,7 +61,7 @@ async def test_only_the_file_and_its_name_ring(tmp_path: Path) -> None:
     neighbour.write_bytes(b"x")
     assert not await rings(bell)
     log.write_bytes(b"x")
-    assert await rings(bell)
+    assert await rings(bell, 5)
     with log.open("ab") as file:
         bell.follow([file.fileno()])
         await rings(bell)
@@ -69,12 +69,12 @@ async def test_only_the_file_and_its_name_ring(tmp_path: Path) -> None:
         assert not await rings(bell)
         file.write(b"y")
         file.flush()
-        assert await rings(bell)
+        assert await rings(bell, 5)
         log.unlink()
-        assert await rings(bell)
+        assert await rings(bell, 5)
         file.write(b"z")
         file.flush()
-        assert await rings(bell)  # an open file is heard of without a name too
+        assert await rings(bell, 5)  # an open file is heard of without a name too
     bell.close()
 
 
@@ -89,7 +89,7 @@ async def test_sources_share_one_descriptor_that_goes_with_the_last(tmp_path: Pa
     assert [await rings(bell) for bell in bells] == [False, True]
     bells[1].close()
     (tmp_path / "a").touch()
-    assert await rings(bells[0])
+    assert await rings(bells[0], 5)
     bells[0].close()
     assert descriptors() == before
 
