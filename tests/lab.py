@@ -139,8 +139,9 @@ class Lab:
         raise LabError(process.communicate()[1].strip())
 
     def _install(self, packages: Sequence[str]) -> None:
-        self.write("/etc/resolv.conf", Path("/etc/resolv.conf").read_text())
-        self.write("/etc/hosts", HOSTS + Path("/etc/hosts").read_text())  # apt may need names from it
+        # apt needs the names that this machine knows; it may have them from files on other mounts, or from none
+        self.write("/etc/resolv.conf", _text("/etc/resolv.conf"))
+        self.write("/etc/hosts", HOSTS + _text("/etc/hosts"))
         self.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)  # no server starts by itself
         if packages:
             self.write("/etc/dpkg/dpkg.cfg.d/lab", "force-unsafe-io\npath-exclude=/usr/share/man/*\n")
@@ -207,6 +208,10 @@ class Lab:
             process.kill()
             process.communicate()
         self.outside.shutdown()
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ""
 
 
 def _run(

@@ -22,7 +22,7 @@ def test_a_killed_test_process_takes_its_lab_with_it() -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=CHECKOUT / "tests", stdout=subprocess.PIPE, text=True)
     assert holder.stdout
     with holder, holder.stdout:
-        lab = Path(f"/proc/{holder.stdout.readline().strip()}")
+        lab = Path(f"/proc/{holder.stdout.readline().strip()}/root/etc")
         assert lab.exists()
         holder.kill()
     eventually(lambda: not lab.exists())
