@@ -9,13 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._config import Config, SourceSettings, netblocks
+from ._config import Config, netblocks
 from ._engine import Engine
 from ._host import Host
 from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Policy
-from ._record import Layout
 from ._sources import check
 from .api import Map
 from .errors import ConfigError
@@ -80,12 +79,6 @@ def map_problems(config: Config, opened: list[Map], owned: Collection[Path]) -> 
                 "name another map, move the file away, or set adopt = true"
             )
     return problems
-
-
-def layout(config: Config, source: SourceSettings) -> Layout:
-    """Return how the lines of a source are taken apart."""
-    headers = [header for parser in config.registry.parsers for header in parser.headers]
-    return Layout(headers, format=source.format, zone=source.timezone)
 
 
 def source_problems(config: Config, known: Collection[str] | Mapping[str, object]) -> list[str]:

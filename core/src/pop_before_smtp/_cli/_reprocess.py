@@ -8,7 +8,7 @@ from pop_before_smtp import _assembly as assembly
 from pop_before_smtp import _host
 from pop_before_smtp._config import Config
 from pop_before_smtp._engine import Engine
-from pop_before_smtp._sources import read_all
+from pop_before_smtp._sources import layout, read_all
 
 _log = logging.getLogger("pop_before_smtp")
 
@@ -18,7 +18,7 @@ def reprocess(config: Config) -> None:
     engine = assembly.engine(config, _host.look())
     start = None
     for source in config.sources:
-        for batch in read_all("-" if source.name == "stdin" else str(source.path), assembly.layout(config, source)):
+        for batch in read_all("-" if source.name == "stdin" else str(source.path), layout(config, source)):
             for event in engine.matcher.feed(batch):
                 start = event.at if start is None else start
                 _expire(engine, event.at - start)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from pop_before_smtp._clock import Clock
-from pop_before_smtp._config import Config
+from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._record import Batch, Checkpoint, Layout
 
 from .file import FileSource, check
@@ -32,6 +32,12 @@ class Source(Protocol):
         """Yield what is there and what comes; cancel the task to stop."""
 
 
+def layout(config: Config, source: SourceSettings) -> Layout:
+    """Return how the lines of a source are taken apart."""
+    headers = [header for parser in config.registry.parsers for header in parser.headers]
+    return Layout(headers, format=source.format, zone=source.timezone)
+
+
 def open_sources(config: Config, clock: Clock, checkpoints: Mapping[str, Checkpoint]) -> list[Source]:
     """Return the configured sources; nothing is opened before their batches are asked for.
 
@@ -41,17 +47,16 @@ def open_sources(config: Config, clock: Clock, checkpoints: Mapping[str, Checkpo
         checkpoints: how far sources were read before, by name.
     """
     watch = Watch()
-    headers = [header for parser in config.registry.parsers for header in parser.headers]
     sources: list[Source] = []
     for each in config.sources:
         name, horizon = each.name, config.longest_grace
-        layout = Layout(headers, format=each.format, zone=each.timezone)
+        parts = layout(config, each)
         if name == "stdin":
-            sources.append(StreamSource(name, 0, layout, clock, horizon=horizon))
+            sources.append(StreamSource(name, 0, parts, clock, horizon=horizon))
         else:
             known = checkpoints.get(name)
-            sources.append(FileSource(name, each.path, layout, clock, checkpoint=known, horizon=horizon, watch=watch))
+            sources.append(FileSource(name, each.path, parts, clock, checkpoint=known, horizon=horizon, watch=watch))
     return sources
 
 
-__all__ = ["FileSource", "Source", "StreamSource", "Watch", "check", "open_sources", "read_all"]
+__all__ = ["FileSource", "Source", "StreamSource", "Watch", "check", "layout", "open_sources", "read_all"]
