@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address
 
-_CACHED = 65536
+_REMEMBERED = 65536
 
 
-class Addresses:
-    """Canonical addresses by the text in the log, the latest remembered."""
+class Addresses(dict[bytes, tuple[str | None, str]]):
+    """What :func:`canonical` gives for the text in a log, remembered."""
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[str | None, str]] = {}
-
-    def read(self, text: bytes) -> tuple[str | None, str]:
-        """Return the canonical address and "", or None and why it is refused: no line may grant it anything."""
-        known = self._known.get(text)
-        if known is None:
-            if len(self._known) >= _CACHED:
-                self._known.clear()
-            known = self._known[text] = canonical(text)
+    def __missing__(self, text: bytes) -> tuple[str | None, str]:
+        """Work it out and remember it."""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        known = self[text] = canonical(text)
         return known
 
 
 def canonical(text: bytes) -> tuple[str | None, str]:
-    """Return the canonical address and "", or None and the reason of refusal.
+    """Return the canonical address and "", or None and the reason why nothing may be granted to it.
 
-    v4-mapped addresses are folded first. What :mod:`ipaddress` does not take as a whole, or takes with a zone, is
+    v4-mapped addresses are folded first. What :mod:`ipaddress` does not take as a whole, or takes with a zone, is a
     ``bad_address``.
     """
     try:

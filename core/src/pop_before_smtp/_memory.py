@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
-Key = tuple[str, bytes, bytes, bytes]
+Key = tuple[str, bytes, bytes, str]
 """Source, host, program, and pid or session: what no two sessions share that are open at the same time."""
 
 _MOST = 10_000
@@ -39,11 +39,11 @@ class Memory:
         held = self._held.pop(key, None)
         return held[1] if held and at - held[0] <= self._lifetime else None
 
-    def dump(self) -> list[tuple[str, bytes, bytes, bytes, float, str]]:
+    def dump(self) -> list[tuple[str, bytes, bytes, str, float, str]]:
         """Return all that is remembered, oldest first."""
         return [(*key, at, text) for key, (at, text) in self._held.items()]
 
-    def load(self, held: Iterable[tuple[str, bytes, bytes, bytes, float, str]]) -> None:
+    def load(self, held: Iterable[tuple[str, bytes, bytes, str, float, str]]) -> None:
         """Remember what :meth:`dump` gave."""
-        for *key, at, text in held:
-            self.put((key[0], key[1], key[2], key[3]), at, text)
+        for source, host, program, session, at, text in held:
+            self.put((source, host, program, session), at, text)

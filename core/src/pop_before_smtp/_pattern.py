@@ -20,6 +20,8 @@ _FIELDS = frozenset({"ip", "lip", "user", "session", "service", "tls"})
 """The groups that the patterns of a log line may define."""
 _SAID_BY_PROGRAM = frozenset({"user", "session", "service", "tls"})
 """Those that the program's pattern may define too, or that may be fixed."""
+_COMPARED = 16
+"""Bytes at the beginning of a text that tell most of those that cannot match."""
 _SHORTEST = 6
 """Bytes in a literal: shorter ones are found too often to be worth a scan."""
 
@@ -59,10 +61,16 @@ class Grammar:
             raise PluginError(f"{what}: {pattern!r} has a group {strange[0]!r}; known are {', '.join(sorted(allowed))}")
         self._fullmatch = compiled.fullmatch
 
+        try:
+            self._low, self._high = compiled.possiblematchrange(_COMPARED)
+        except re2.error:  # anything may match
+            self._low, self._high = b"", b"\xff" * _COMPARED
+
     def spans(self, text: bytes) -> Spans | None:
         """Return where the groups are, None if the text does not match as a whole."""
-        match = self._fullmatch(text)
-        return _spans(match) if match else None
+        if self._low <= text <= self._high and (match := self._fullmatch(text)):
+            return spans_of(match)
+        return None
 
 
 def _public_spans(match: Any) -> Spans:
@@ -70,9 +78,9 @@ def _public_spans(match: Any) -> Spans:
 
 
 # The public span() asks C++ for the number of groups on each call, 0.5 us a group where a whole match takes 4.
-_spans: Callable[[Any], Spans] = attrgetter("_spans")
+spans_of: Callable[[Any], Spans] = attrgetter("_spans")
 if not hasattr(re2.compile(b"").fullmatch(b""), "_spans"):  # pragma: no cover - no release so far
-    _spans = _public_spans
+    spans_of = _public_spans
 
 
 @frozen(kw_only=True, slots=False)
@@ -85,10 +93,12 @@ class Rule:
     parser: str
     kind: Kind
     grammar: Grammar
+    """Without the group ``lip``: RE2's fastest engine fills four groups, and this one is hardly ever asked for."""
+    full: Grammar | None
+    """With it, where there is one."""
     once: bytes | None
     spelling: Callable[[bytes], bytes] | None
     ip: int
-    lip: int
     user: int
     session: int
     service: int
@@ -115,7 +125,8 @@ class Pattern:
         self._parser = parser
         self._pattern = pattern
         self._program = Grammar(f"{what}.program", pattern.program, _SAID_BY_PROGRAM)
-        self._message = Grammar(f"{what}.message", pattern.message, _FIELDS)
+        self._full = Grammar(f"{what}.message", pattern.message, _FIELDS)
+        self._message = Grammar(f"{what}.message", pattern.message.replace(b"(?P<lip>", b"(?:"), _FIELDS)
         self._two_lines = any(each.kind is CONNECT for each in parser.patterns)
         logouts = [each.program + each.message for each in parser.patterns if each.kind is LOGOUT]
         self._by_pid = bool(logouts) and not any(b"(?P<session>" in each for each in logouts)
@@ -161,9 +172,10 @@ class Pattern:
             parser=self._parser.name,
             kind=pattern.kind,
             grammar=self._message,
+            full=self._full if "lip" in self._full.groups else None,
             once=pattern.once,
             spelling=pattern.address,
-            **{name: groups.get(name, 0) for name in _FIELDS},
+            **{name: groups.get(name, 0) for name in _FIELDS - {"lip"}},
             **{f"fixed_{name}": said.get(name) for name in _SAID_BY_PROGRAM},
             two_lines=self._two_lines,
             by_pid=self._by_pid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 
 from attrs import define, field, frozen
@@ -30,6 +30,7 @@ _RFC5424 = re.compile(
 _COUNTED = re.compile(rb"(" + COUNTER + rb") (?:(\S*[^\s:]) )?([^\s\[:]+)(?:\[([^\s\]]*)\])?: (.*)", re.DOTALL)
 """What multilog and its kin write, which put a stamp before a line and know of no host."""
 _REPEATED = re.compile(rb"message repeated [0-9]+ times: \[ ?(.*)\]", re.DOTALL)
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _HOST = re.compile(rb"[0-9A-Za-z._:@/%\[\]-]+")
 """What a host name is made of, where a file has yet to prove that it is a syslog file."""
 
@@ -126,19 +127,37 @@ class Layout:
 
     def split(self, line: bytes, near: float, *, live: bool) -> Head | None:
         """Return the parts of a line without its end, None where no header fits."""
-        if self._own:
-            head = self._own_line(line, near, live=live)
-        elif found := _SYSLOG.match(line):
-            minute, seconds, zone, host, program, pid, message = found.groups(b"")
-            head = self._stamps.at(minute, seconds, zone, near, live), host, program, pid, message
-        else:
-            head = self._rare(line, near, live=live)
-        if head and head[4].startswith(b"message repeated ") and (repeated := _REPEATED.fullmatch(head[4])):
-            return (*head[:4], repeated[1])
-        return head
+        return self.heads([line], near, live=live)[0]
+
+    def heads(self, lines: Iterable[bytes], near: float, *, live: bool) -> list[Head | None]:
+        """Return the parts of many lines: quick where a header is the last one's but for its seconds, as most are."""
+        heads: list[Head | None] = []
+        last = b"\n", 0, 0, b"", b"", 0.0, b"", b"", 0  # no line begins with a newline
+        for line in lines:
+            head: Head | None
+            minute, at, end, behind, digits, start, host, program, body = last
+            seconds = line[at:end]
+            if line.startswith(minute) and line.startswith(behind, end) and seconds.translate(_DIGITS) == digits:
+                head = start + float(seconds), host, program, b"", line[body:]
+            elif not self._own and (found := _SYSLOG.match(line)):
+                minute, seconds, zone, host, program, pid, message = found.groups(b"")
+                begun = self._stamps.start(minute, zone, near, live=live)
+                head = None if begun is None else begun + float(seconds), host, program, pid, message
+                if begun is not None and not pid:
+                    (at, end), body = found.span(2), found.start(7)
+                    digits = seconds.translate(_DIGITS)
+                    last = line[:at], at, end, line[end:body], digits, begun, host, program, body
+            else:
+                head = self._rare(line, near, live=live)
+            if head and head[4].startswith(b"message repeated ") and (repeated := _REPEATED.fullmatch(head[4])):
+                head = *head[:4], repeated[1]
+            heads.append(head)
+        return heads
 
     def _rare(self, line: bytes, near: float, *, live: bool) -> Head | None:
         """Take the headers apart that few files have."""
+        if self._own:
+            return self._own_line(line, near, live=live)
         if found := _RFC5424.match(line):
             stamp, *names, message = found.groups()
             host, program, pid = (b"" if name == b"-" else name for name in names)

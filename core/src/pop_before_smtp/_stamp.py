@@ -14,7 +14,7 @@ CALENDAR = (
     rb"((?:[A-Z][a-z]{2} [ 0-3][0-9] [0-2][0-9]:[0-5][0-9]:)"
     rb"|(?:[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:)"
     rb"|(?:[0-9]{4}[01][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9]))"
-    rb"([0-6][0-9](?:[.,][0-9]{1,9})?)"
+    rb"([0-9]{2}(?:\.[0-9]{1,9})?)"
     rb"(Z|[+-][0-9]{2}(?::?[0-9]{2})?|)"
 )
 """A stamp that counts days, in three groups: its minute, its seconds, its zone."""
@@ -56,18 +56,15 @@ class Stamps:
             live: the line was written at about ``near``.
         """
         if found := _CALENDAR.fullmatch(stamp):
-            return self.at(found[1], found[2], found[3], near, live)
+            start = self.start(found[1], found[3], near, live=live)
+            return None if start is None else start + float(found[2])
         return counted(stamp) if _COUNTER.fullmatch(stamp) else None
 
-    def at(self, minute: bytes, seconds: bytes, zone: bytes, near: float, live: bool) -> float | None:
-        """Return a stamp given in the three parts of :data:`CALENDAR`; as :meth:`read` otherwise."""
+    def start(self, minute: bytes, zone: bytes, near: float, *, live: bool = False) -> float | None:
+        """Return when a minute began, given the first and the last part of :data:`CALENDAR`; as :meth:`read` else."""
         start = self._known.get(minute + zone)
-        if start is None or not -_HALF_YEAR < start - near < _HALF_YEAR:
-            start = self._start(minute, zone, near, live=live)
-        return None if start is None else start + float(seconds.replace(b",", b"."))
-
-    def _start(self, minute: bytes, zone: bytes, near: float, *, live: bool) -> float | None:
-        """Return the beginning of a minute, and remember it if there was only one such."""
+        if start is not None and -_HALF_YEAR < start - near < _HALF_YEAR:
+            return start
         digits = minute.translate(None, b"-:T ")
         if digits.isdigit():
             times = self._times(digits[:4], digits[4:], zone)

@@ -20,19 +20,22 @@ _ADDRESS = rb"[0-9A-Za-z.:%]*"
 """Whatever stands there is an address, or the line is refused."""
 _METHOD = rb"method=(?:[B-Z][0-9A-Z_-]*|A[A-MO-Z][0-9A-Z_-]*)"
 """Any SASL mechanism but ANONYMOUS, which proves nothing."""
-_OTHERS = (
-    rb"(?P<tls>TLS)(?:v[0-9.]+ with cipher [0-9A-Za-z_-]+ \([0-9/]+ bits\)|: [^<>=,]*|)|\(proxied\)|secured"
-    rb"|m?pid=[0-9]+|[lr]port=[0-9]+|real_[lr](?:ip=[0-9A-Fa-f.:]+|port=[0-9]+)"
-)
-"""What ``%c`` and ``%k`` can be, and the numbers that the manual offers for these lines."""
+_TLS = rb"(?P<tls>TLS)(?:v[0-9.]+ with cipher [0-9A-Za-z_-]+ \([0-9/]+ bits\)|: [^<>=,]*|)|\(proxied\)"
+"""What ``%c`` and ``%k`` can be, beside ``secured``."""
+_NUMBERS = rb"m?pid=[0-9]+|r(?:port=[0-9]+|eal_[lr](?:ip=[0-9A-Fa-f.:]+|port=[0-9]+))"
+"""What the manual offers beyond the default."""
+# At each byte there is one way on and there are four groups to fill (lip is asked for only when in doubt), so that RE2
+# can do with its one-pass engine: that halves the time for a login.
 _DETAILS = (
-    rb"user=<(?P<user>[^<>]*)>(?:, " + _METHOD + rb")?, rip=(?P<ip>" + _ADDRESS + rb")"
-    rb"(?:, (?:lip=(?P<lip>" + _ADDRESS + rb")|" + _OTHERS + rb"|session=<(?P<session>[^<>]*)>\z))*"
+    rb"user=<(?P<user>[^<>]*)>, (?:" + _METHOD + rb", )?rip=(?P<ip>" + _ADDRESS + rb")"
+    rb"(?:, (?:l(?:ip=(?P<lip>" + _ADDRESS + rb")|port=[0-9]+)|" + _NUMBERS + rb"|" + _TLS + rb""
+    rb"|se(?:cured|ssion=<(?P<session>[^<>]*)>\z)))*"
 )
 """The elements in Dovecot's order."""
 _QUOTED = (
     rb'"(?P<user>[^"]*)", "\[(?P<ip>' + _ADDRESS + rb')\]:[0-9]+"'
-    rb"(?:, (?:" + _METHOD + rb"|" + _OTHERS + rb"|s(?:ession|id)=(?P<session>[0-9A-Za-z+/=._:-]*)))*"
+    rb"(?:, (?:" + _METHOD + rb"|" + _NUMBERS + rb"|" + _TLS + rb"|secured"
+    rb"|s(?:ession|id)=(?P<session>[0-9A-Za-z+/=._:-]*)))*"
 )
 """Elements of which many are fond: ``"%u" "[%r]:%{rport}" method=%m %c sid=%{session}``."""
 
