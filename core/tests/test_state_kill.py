@@ -32,7 +32,7 @@ for start in itertools.count(begin, 50):
         for n in range(start, start + 50)
     ]
     at = Checkpoint(device=1, inode=2, offset=start + 50, fingerprint=b"", fingerprint_size=0)
-    connects = [("log", b"host", b"popd", b"%d" % start, 1.8e9, "192.0.2.1")]
+    connects = [("log", b"host", b"popd", str(start), 1.8e9, "192.0.2.1")]
     writer.submit(logins, {"log": at}, connects)
     if start % 3000 == 0:
         writer.compact(0)

@@ -112,7 +112,10 @@ def test_a_position_of_any_file_system_comes_back(state: State) -> None:
 
 
 def test_what_the_matcher_remembers_is_replaced_as_a_whole(state: State) -> None:
-    first = [(LOGFILE, b"host", b"spop3d", b"12", NOON, "192.0.2.7"), ("\udcff", b"\xff", b"", b"", NOON, "192.0.2.8")]
+    first = [
+        (LOGFILE, b"host", b"spop3d", "12", NOON, "192.0.2.7"),
+        ("\udcff", b"\xff", b"", "\udcfe", NOON, "192.0.2.8"),
+    ]
     state.append([], {}, first)
     state.append([], {})
     assert state.connects() == first

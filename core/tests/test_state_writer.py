@@ -114,7 +114,7 @@ def test_flush_stores_at_once(state: Broken, writer: StateWriter, monkeypatch: p
 
 
 def test_close_stores_what_waits(state: Broken, writer: StateWriter) -> None:
-    connects = [("log", b"host", b"popd", b"12", NOON, "192.0.2.7")]
+    connects = [("log", b"host", b"popd", "12", NOON, "192.0.2.7")]
     writer.submit(events(1), {}, connects, {"ann": NOON})
     writer.submit(events(2), behind(3))
     writer.close()

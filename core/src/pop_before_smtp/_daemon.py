@@ -7,7 +7,6 @@ import logging
 import signal
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from . import _assembly as assembly
 from . import _host
@@ -19,7 +18,7 @@ from ._notify import notify, watchdog_interval
 from ._record import Batch
 from ._replay import replay
 from ._sources import Source, open_sources
-from ._state import State
+from ._state import Connect, State
 from ._statewriter import StateWriter
 from .api import LoginEvent, Map
 from .errors import ConfigError, PopBeforeSmtpError
@@ -58,7 +57,7 @@ class Daemon:
         self._maps: list[Map] = assembly.maps(config) if write else []
         self._threads: list[MapThread] = []
         self._writer: StateWriter | None = None
-        self._connects: list[tuple[Any, ...]] = []
+        self._connects: list[Connect] = []
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # no lease is left

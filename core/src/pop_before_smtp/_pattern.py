@@ -168,6 +168,8 @@ class Pattern:
         for name, at in self._program.groups.items():
             start, end = spans[at]
             said[name] = start >= 0 if name == "tls" else program[start:end].decode("latin-1") or None
+        fields: dict[str, Any] = {name: groups.get(name, 0) for name in _FIELDS - {"lip"}}
+        fields |= {f"fixed_{name}": said.get(name) for name in _SAID_BY_PROGRAM}
         return Rule(
             parser=self._parser.name,
             kind=pattern.kind,
@@ -175,8 +177,7 @@ class Pattern:
             full=self._full if "lip" in self._full.groups else None,
             once=pattern.once,
             spelling=pattern.address,
-            **{name: groups.get(name, 0) for name in _FIELDS - {"lip"}},
-            **{f"fixed_{name}": said.get(name) for name in _SAID_BY_PROGRAM},
+            **fields,
             two_lines=self._two_lines,
             by_pid=self._by_pid,
         )

@@ -110,7 +110,13 @@ class State(StateReader):
                 self._many(_POSITION, [_position(name, checkpoint) for name, checkpoint in checkpoints.items()])
             if self._positions and connects is not None:
                 self._rows("DELETE FROM session")
-                self._insert(*_SESSION, [(db.raw(source), *rest) for source, *rest in connects])
+                self._insert(
+                    *_SESSION,
+                    [
+                        (db.raw(source), host, program, db.raw(name), *rest)
+                        for source, host, program, name, *rest in connects
+                    ],
+                )
 
         self._transact(work)
 

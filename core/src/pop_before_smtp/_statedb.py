@@ -21,7 +21,7 @@ _SCHEMA = (
         device TEXT NOT NULL, inode TEXT NOT NULL,
         offset INTEGER NOT NULL, fingerprint BLOB NOT NULL, fingerprint_size INTEGER NOT NULL);
     CREATE TABLE session (
-        source NOT NULL, host BLOB NOT NULL, program BLOB NOT NULL, name BLOB NOT NULL,
+        source NOT NULL, host BLOB NOT NULL, program BLOB NOT NULL, name NOT NULL,
         at REAL NOT NULL, address TEXT NOT NULL);
     CREATE TABLE revocation (subject PRIMARY KEY, at REAL NOT NULL);
     """,

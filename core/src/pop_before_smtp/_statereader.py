@@ -17,7 +17,7 @@ from ._record import Checkpoint
 from ._statefiles import DATABASE, SIDECARS, explained, quiet, read_maps
 from .errors import StateError
 
-Connect = tuple[str, bytes, bytes, bytes, float, str]
+Connect = tuple[str, bytes, bytes, str, float, str]
 """An address that waits for its login: source, host, program, pid or name of the session, unix seconds, address."""
 
 _SELECT = """
@@ -108,7 +108,7 @@ class StateReader:
         """Return what the matcher remembered at these positions, for ``Matcher.restore``."""
         with self._reading():
             return [
-                (db.text(source), host, program, name, at, address.decode())
+                (db.text(source), host, program, db.text(name), at, address.decode())
                 for source, host, program, name, at, address in self._rows("SELECT * FROM session ORDER BY rowid")
             ]
 
