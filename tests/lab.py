@@ -33,6 +33,9 @@ CLONE_NEWNET = 0x40000000
 
 # $1...: pairs of a folder and a file in it. A folder whose file is not seen below the new root is on another mount.
 ROOT = """
+if ! mount --make-rprivate / 2>/dev/null && grep -q ' shared:' /proc/1/mountinfo; then
+    echo 'the root here is a chroot, whose mounts would be seen outside' >&2; exit 1
+fi
 mount -t tmpfs -o mode=755 lab /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work lab /mnt/root
@@ -102,7 +105,17 @@ class Lab:
 
     def __init__(self, *packages: str) -> None:
         self.outside = ThreadPoolExecutor(1)
-        self._init, pid = self._hold(["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"], ROOT)
+        namespaces = [
+            "--mount",
+            "--propagation=unchanged",
+            "--pid",
+            "--net",
+            "--ipc",
+            "--uts",
+            "--fork",
+            "--kill-child",
+        ]
+        self._init, pid = self._hold(namespaces, ROOT)
         self._clients, clients = self._hold(["--net"], "read -r pid rest < /proc/self/stat; echo $pid; read -r forever")
         self.pid = pid
         self.root = Path(f"/proc/{pid}/root")
