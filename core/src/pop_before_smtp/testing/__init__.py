@@ -6,10 +6,12 @@ Needs the extra ``testing`` of the core.
 
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}._parsers", f"{__name__}._writers")  # a failure shows the values
+for _module in ("_corpus", "_parsers", "_writers"):
+    pytest.register_assert_rewrite(f"{__name__}.{_module}")  # a failure shows the values
 
 from ._clock import FakeClock  # noqa: E402 - registered before they are imported
+from ._corpus import CorpusTests  # noqa: E402 - as above
 from ._parsers import ParserTests, Sample  # noqa: E402 - as above
 from ._writers import WriterTests  # noqa: E402 - as above
 
-__all__ = ["FakeClock", "ParserTests", "Sample", "WriterTests"]
+__all__ = ["CorpusTests", "FakeClock", "ParserTests", "Sample", "WriterTests"]

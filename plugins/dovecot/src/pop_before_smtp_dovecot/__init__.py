@@ -32,6 +32,11 @@ _DETAILS = (
     rb"|se(?:cured|ssion=<(?P<session>[^<>]*)>\z)))*"
 )
 """The elements in Dovecot's order."""
+_WORDS = (
+    rb"user=<(?P<user>[^<>]*)>, (?:" + _METHOD + rb", )?rip=(?P<ip>" + _ADDRESS + rb"), lip=(?P<lip>" + _ADDRESS + rb")"
+    rb"(?:, (?:" + _NUMBERS + rb"|" + _TLS + rb"|[A-Za-z ]+))*(?:, session=<(?P<session>[^<>]*)>)?,?"
+)
+"""The same with words that no manual lists: they are the server's, for the client's stand in brackets."""
 _QUOTED = (
     rb'"(?P<user>[^"]*)", "\[(?P<ip>' + _ADDRESS + rb')\]:[0-9]+"'
     rb"(?:, (?:" + _METHOD + rb"|" + _NUMBERS + rb"|" + _TLS + rb"|secured"
@@ -71,6 +76,7 @@ def _logins() -> Iterator[LogPattern]:
     yield _line(LOGIN, _DONE + rb": ", _DETAILS, *words, service="imap")
     yield _line(LOGIN, _DONE + rb": ", _DETAILS, *words, service="pop3")
     yield _line(LOGIN, _DONE + rb": ", _DETAILS, *words)
+    yield _line(LOGIN, _DONE + rb": ", _WORDS, *words)
     yield _line(LOGIN, _PROXY + _TO, _DETAILS, b"proxy(")
     yield _line(LOGIN, rb"Logged in; ", _QUOTED, b"Logged in; ")
     yield _line(LOGIN, b"", _QUOTED + rb"; " + _DONE, b'"')

@@ -20,7 +20,7 @@ _CLIENT = rb" user=(?P<user>.*) host=(?:[0-9A-Za-z.-]+ )?\[(?P<ip>[0-9A-Za-z.:%]
 _END = rb"(?:Logout|Autologout|Hangup|Killed(?: \([a-z ]+\))?|[A-Z][A-Za-z ]*, while (?:reading|writing) [a-z ]+)"
 """A reason with ``while`` is the error that ended the connection."""
 _SERVICES = (
-    ("imap", rb"imapd", rb"(?:(?:Admin )?Login|Authenticated)" + _CLIENT + rb"(?: mech=[0-9A-Z_-]+)?"),
+    ("imap", rb"imapd", rb"(?:(?:Admin )?Login|Authenticated)" + _CLIENT + rb"(?: mech=[0-9A-Z_-]+| no mailbox)?"),
     ("pop3", rb"ipop3d", rb"(?:(?:Admin )?Login|Auth|APOP)" + _CLIENT + rb"(?: nmsgs=[0-9]+/[0-9]+| no mailbox)?"),
 )
 
