@@ -72,7 +72,10 @@ class TestContract(ParserTests):
             kind=LOGOUT,
             tls=True,
             words=(b"alice",),
-            **ALICE,
+            address="203.0.113.11",
+            user="alice",
+            service="imap",
+            session="MsQp8tlglLfLAHEL",
         ),
         # Refused, so no event; it shows the pattern that says why.
         nothing(

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import hypothesis
 import pytest
 from attrs import evolve, frozen
+from hypothesis import strategies as st
 
 from pop_before_smtp._match import Matcher
 from pop_before_smtp._record import Batch, Layout
@@ -182,6 +185,18 @@ class ParserTests:
                         message = sample.message.replace(word, hostile)
                         found = {event.address for event in self.events(sample.line(message=message)) if event.address}
                         assert found <= {sample.address}, message
+
+    @hypothesis.settings(max_examples=50, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(data=st.data())
+    def test_what_clients_may_think_of_next(self, data: st.DataObject) -> None:
+        """Random text, made of what the samples and the hostile texts are made of."""
+        sample = data.draw(st.sampled_from([sample for sample in self.samples if sample.words or sample.user]))
+        pieces = st.sampled_from([*re.findall(rb"\w+|\W", sample.message), *HOSTILE, FORGED.encode()])
+        text = b"".join(data.draw(st.lists(pieces | st.binary(max_size=4), max_size=40))).replace(b"\n", b" ")
+        word = data.draw(st.sampled_from(sample.words or ((sample.user or "").encode(),)))
+        message = sample.message.replace(word, text)
+        found = {event.address for event in self.events(sample.line(message=message)) if event.address}
+        assert found <= {sample.address}
 
     def test_other_programs_lines_mean_nothing(self) -> None:
         """A whole line of the server inside another program's message."""
