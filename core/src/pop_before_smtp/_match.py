@@ -128,7 +128,7 @@ class Matcher:
         spans = rule.grammar.spans(record.message)
         refusal = self._from(rule, spans, record.message)[1] if spans else ""
         if spans and not refusal:
-            refusal = _when(record.time, min(record.limit, record.received), live=record.live)[1]
+            refusal = _when(record.time, record.limit, record.received, live=record.live)[1]
         full = rule.full or rule.grammar
         every = full.spans(record.message) or ()
         groups = {name: every[at] for name, at in full.groups.items() if every and every[at][0] >= 0}
@@ -139,7 +139,7 @@ class Matcher:
     ) -> Iterator[LoginEvent]:
         """Yield what lines say; they come as heads because a record for each would cost a fifth of the time."""
         all_rules, source, received = self._rules, origin.source, origin.received
-        latest = min(origin.limit, received)
+        latest = origin.limit
         for head, (at, _) in zip(heads, spots, strict=True):
             if not head:
                 continue
@@ -152,7 +152,7 @@ class Matcher:
                 continue
             address, refusal = self._from(rule, spans, message)
             if time is None or time > latest:
-                time, late = _when(time, latest, live=origin.live)
+                time, late = _when(time, latest, received, live=origin.live)
                 refusal = refusal or late
             if refusal:
                 self.counts[refusal] += 1
@@ -228,10 +228,8 @@ class Matcher:
         return False, None
 
 
-def _when(time: float | None, latest: float, *, live: bool) -> tuple[float, str]:
+def _when(time: float | None, latest: float, received: float, *, live: bool) -> tuple[float, str]:
     """Return when it happened if the stamp cannot be taken as it is, and why the line is refused, or an empty text."""
-    if live:
-        return latest, ""
     if time is None:
-        return latest, "no_stamp"
-    return min(time, latest), "future" if time > latest + _SKEW else ""
+        return min(received, latest), "" if live else "no_stamp"
+    return min(time, latest), "future" if not live and time > latest + _SKEW else ""
