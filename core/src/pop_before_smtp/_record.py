@@ -132,7 +132,7 @@ class Layout:
     def heads(self, lines: Iterable[bytes], near: float, *, live: bool) -> list[Head | None]:
         """Return the parts of many lines: quick where a header is the last one's but for its seconds, as most are."""
         heads: list[Head | None] = []
-        last = b"\n", 0, 0, b"", b"", 0.0, b"", b"", 0  # no line begins with a newline
+        last = b"", 0, 0, b"", b"none", 0.0, b"", b"", 0  # no seconds look like that
         for line in lines:
             head: Head | None
             minute, at, end, behind, digits, start, host, program, body = last
