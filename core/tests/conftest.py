@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playground import Site
 
 Install = Callable[..., str]
 _number = itertools.count()
@@ -95,3 +96,10 @@ def writer_plugin(install: Install) -> str:
     """Install a plugin with the writer ``textfile``: one key a line."""
     install("textfile", WRITER.format(name="textfile"))
     return "textfile"
+
+
+@pytest.fixture
+def site(tmp_path: Path, parser_plugin: str, writer_plugin: str, capfd: pytest.CaptureFixture[str]) -> Site:
+    """Give a playground for the command with the two plugins above."""
+    assert (parser_plugin, writer_plugin) == ("popd", "textfile")
+    return Site(tmp_path, capfd)
