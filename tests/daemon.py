@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -112,6 +113,13 @@ class Daemon:
         """Return the kinds of its maps that hold a client, as Postfix's own tool finds it."""
         asked = [f"postmap -q {client} {kind}:{path} >/dev/null && echo {kind}" for kind, path in self.maps.items()]
         return set(self.lab.sh("; ".join([*asked, ":"])).split())
+
+    def effort(self) -> tuple[float, int]:
+        """Return the seconds of CPU that it has used, and how often any of its threads woke up."""
+        script = f"cat /proc/$(cat {self._pid})/stat; grep -h ^voluntary /proc/$(cat {self._pid})/task/*/status"
+        first, *wakes = self.lab.sh(script).splitlines()
+        ticks = first.rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), sum(int(line.split()[1]) for line in wakes)
 
     def log(self) -> str:
         """Return all that it has logged."""

@@ -10,6 +10,11 @@ PORTS = {"lmdb": 25, "cdb": 26, "hash": 27, "btree": 28}
 SUFFIXES = {"lmdb": "lmdb", "cdb": "cdb", "hash": "db", "btree": "db"}
 MYNETWORKS_CLIENTS = ("203.0.113.200", "2001:db8:9::200")
 """Clients that may relay without a login."""
+OTHER_LOGS = {
+    "/var/log/mail.rfc3164": "RSYSLOG_TraditionalFileFormat",
+    "/var/log/mail.rfc5424": "RSYSLOG_SyslogProtocol23Format",
+}
+"""The same records in other layouts, and rsyslog's name of each."""
 PASSWORD = "pw"  # noqa: S105 - of the lab's mail users
 
 POSTFIX = ("postfix", "postfix-lmdb", "postfix-cdb", "rsyslog")
@@ -62,7 +67,9 @@ userdb {
 
 
 def start_rsyslog(lab: Lab) -> None:
-    """Start Debian's rsyslog: mail.log with ISO 8601 stamps, root:adm, 0640."""
+    """Start Debian's rsyslog: mail.log with ISO 8601 stamps, root:adm, 0640; beside it :data:`OTHER_LOGS`."""
+    rules = "".join(f"mail.* {log};{template}\n" for log, template in OTHER_LOGS.items())
+    lab.write("/etc/rsyslog.d/lab.conf", rules)
     lab.sh("""
         sed -i /imklog/d /etc/rsyslog.conf
         install -m 640 -o root -g adm /dev/null /var/log/mail.log

@@ -13,7 +13,7 @@ import pytest
 from clients import LOCAL, asked, imap, imap_plain, pop, rcpt, smtp
 from daemon import GRACE, Daemon
 from lab import Lab, eventually
-from servers import MYNETWORKS_CLIENTS, PORTS, STATE, SUFFIXES, start_dovecot
+from servers import MYNETWORKS_CLIENTS, OTHER_LOGS, PORTS, STATE, SUFFIXES, start_dovecot
 
 pytestmark = pytest.mark.system
 
@@ -204,7 +204,8 @@ def test_local_mail_is_taken_with_the_maps_gone(lab: Lab, daemon: Daemon, addres
     opens(lab, client)
 
 
-def test_log_rotation_loses_no_login(lab: Lab, daemon: Daemon, address: Address) -> None:
+@pytest.mark.usefixtures("daemon")
+def test_log_rotation_loses_no_login(lab: Lab, address: Address) -> None:
     before, between, after = address(4), address(6), address(4)
     assert imap(lab, before)
     lab.sh("mv /var/log/mail.log /var/log/mail.log.1; install -m 640 -g adm /dev/null /var/log/mail.log")
@@ -212,8 +213,38 @@ def test_log_rotation_loses_no_login(lab: Lab, daemon: Daemon, address: Address)
     lab.sh("kill -HUP $(cat /run/rsyslogd.pid)")
     eventually(lambda: imap(lab, after) and lab.path("/var/log/mail.log").stat().st_size)
     for client in (before, between, after):
-        assert client in eventually(daemon.mapped)
         opens(lab, client)
+
+
+def test_truncated_log_loses_no_login(lab: Lab, daemon: Daemon, address: Address) -> None:
+    before, after = address(4), address(6)
+    assert imap(lab, before)
+    opens(lab, before)
+    lab.sh("cp -p /var/log/mail.log /var/log/mail.log.1; truncate -s 0 /var/log/mail.log")
+    assert imap(lab, after)
+    opens(lab, after)
+    assert daemon.running
+
+
+@pytest.mark.parametrize("log", OTHER_LOGS)
+def test_other_syslog_layouts(lab: Lab, address: Address, log: str) -> None:
+    client = address(4)
+    with Daemon(lab, "dovecot", log=log, name=log[-7:], kinds=("cdb",)) as daemon:
+        assert imap(lab, client)
+        eventually(lambda: daemon.holding(client))
+        (lease,) = [lease for lease in daemon.leases() if lease["address"] == client]
+        assert lease["user"] == "ann"
+        assert 0 < lease["remaining"] <= GRACE
+
+
+def test_idle_daemon_sleeps(daemon: Daemon) -> None:
+    eventually(lambda: not daemon.mapped(), within=2 * GRACE)
+    time.sleep(1)
+    before = daemon.effort()
+    time.sleep(6)
+    seconds, wakes = (now - then for now, then in zip(daemon.effort(), before, strict=True))
+    assert seconds <= 0.01
+    assert wakes <= 6
 
 
 @pytest.mark.parametrize("kind", PORTS)
