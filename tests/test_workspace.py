@@ -120,42 +120,6 @@ def test_no_file_is_too_long() -> None:
     assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > 400} == {}
 
 
-def asserts(node: ast.FunctionDef | ast.AsyncFunctionDef, helpers: set[str]) -> bool:
-    """Say whether a function asserts, expects an exception, calls a function that does, or only says why it is empty."""
-    if len(node.body) == 1 and ast.get_docstring(node):
-        return True
-    for part in ast.walk(node):
-        if isinstance(part, ast.Assert):
-            return True
-        if isinstance(part, ast.Call):
-            called = part.func
-            word = (
-                called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-            )
-            if word in helpers:
-                return True
-    return False
-
-
-def test_each_test_can_fail() -> None:
-    tests = [
-        path for path in OURS if path.name.startswith("test_") or "testing" in path.parts or path.parent.name == "tests"
-    ]
-    functions = [
-        (path, node)
-        for path in tests
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    helpers = {"raises", "warns"}
-    for _ in range(3):  # a helper may use a helper
-        helpers |= {node.name for _, node in functions if asserts(node, helpers)}
-    idle = [f"{path.relative_to(ROOT)}: {node.name}" for path, node in functions if node.name.startswith("test_")]
-    able = [f"{path.relative_to(ROOT)}: {node.name}" for path, node in functions if asserts(node, helpers)]
-    assert len(idle) > 50
-    assert sorted(set(idle) - set(able)) == []
-
-
 @pytest.mark.system
 @pytest.mark.parametrize("example", EXAMPLES, ids=name)
 def test_examples_pass_check_beside_postfix(dovecot_lab: Lab, example: Path) -> None:
