@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -52,5 +53,6 @@ def prepare(directory: Path) -> Path:
     line = f"{stamp} mail dovecot: imap-login: Login: user=<ann>, method=PLAIN, rip=203.0.113.7, lip=192.0.2.1, TLS"
     click.echo(f"Following {log}. In another terminal, log somebody in:", err=True)
     click.echo(f"  echo {shlex.quote(line)} >> {shlex.quote(str(log))}", err=True)
-    click.echo(f"and see the lease:  pop-before-smtp list -c {shlex.quote(str(config))}", err=True)
+    program = sys.argv[0] if Path(sys.argv[0]).name == "pop-before-smtp" else "pop-before-smtp"
+    click.echo(f"and see the lease:  {shlex.quote(program)} list -c {shlex.quote(str(config))}", err=True)
     return config
