@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import pytest
 from pop_before_smtp._match import Matcher
 from pop_before_smtp._plugins import installed, load
 from pop_before_smtp._record import Batch, Layout
+from pop_before_smtp._sources.lines import Cutter
 from pop_before_smtp.api import LOGIN, LOGOUT, LoginEvent, LogParser
 
 _SUFFIX = ".expected.jsonl"
@@ -27,9 +29,10 @@ Events = dict[int, list[LoginEvent]]
 class CorpusTests:
     """Subclass it, set ``parser`` and ``folder``: ``NAME.log`` beside ``NAME.expected.jsonl``, at any depth.
 
-    A label is a JSON object: ``n`` (line number from 1), ``kind`` (``login``, ``logout`` or ``none``), ``ip``
-    (canonical), ``service``, ``user`` (as the client sent it), ``hostile`` and, where it is False because nothing in
-    the log tells the address, ``extractable``. Of a hostile line a parser may make nothing, but never another address.
+    A label is a JSON object: ``n`` (line number from 1), ``kind`` (``login`` or ``logout``), ``ip`` (canonical),
+    ``service``, ``user`` (as the client sent it); ``hostile`` (else false), and ``extractable`` (else true) where
+    nothing in the log tells the address. Lines without a label, or of the kind ``none``, mean nothing. Of a hostile
+    line a parser may make nothing, but never another address.
     """
 
     parser: LogParser
@@ -53,14 +56,21 @@ class CorpusTests:
         return list(every)
 
     @staticmethod
-    def found(labels: Path, parsers: list[LogParser]) -> Events:
-        """Return what the parsers find in the log of some labels, by line."""
-        data = labels.with_name(labels.name.removesuffix(_SUFFIX) + ".log").read_bytes()
-        layout = Layout([header for parser in parsers for header in parser.headers])
-        batch = Batch(source="corpus", data=data, received=_READ, limit=_READ, live=False, layout=layout)
+    def found(labels: Path, parsers: list[LogParser], *cuts: float) -> Events:
+        """Return what the parsers find in the log of some labels, by line; ``cuts`` are parts at which reads end."""
+        data = _log(labels)
+        matcher, layout = (
+            Matcher(parsers, logouts=True),
+            Layout([each for parser in parsers for each in parser.headers]),
+        )
+        cutter, edges = Cutter(), [0, *(int(cut * len(data)) for cut in cuts), len(data)]
         events: Events = defaultdict(list)
-        for event in Matcher(parsers, logouts=True).feed(batch):
-            events[data.count(b"\n", 0, event.position) + 1].append(event)
+        for position, lines in [*(cutter.feed(data[slice(*edge)]) for edge in pairwise(edges)), cutter.finish()]:
+            batch = Batch(
+                source="corpus", data=lines, position=position, received=_READ, limit=_READ, live=False, layout=layout
+            )
+            for event in matcher.feed(batch):
+                events[data.count(b"\n", 0, event.position) + 1].append(event)
         return events
 
     def test_logins_are_found(self, labels: Path, parsers: list[LogParser]) -> None:
@@ -93,14 +103,25 @@ class CorpusTests:
     def test_nothing_else_is_found(self, labels: Path, parsers: list[LogParser]) -> None:
         """No failure, no time-out and no forgery is an event."""
         events = self.found(labels, parsers)
-        for label in _read(labels):
-            if label["kind"] == "none":
-                assert not events[label["n"]], label
-            elif label["hostile"]:
-                assert {event.address for event in events[label["n"]]} <= {label["ip"], None}, label
-        every = {event.address for found in events.values() for event in found}
-        assert not every & self.forged
+        told = {label["n"]: label for label in _read(labels) if label["kind"] != "none"}
+        for number, found in events.items():
+            assert number in told, found
+            assert {event.address for event in found} <= {told[number]["ip"], None}, told[number]
+        assert not {event.address for found in events.values() for event in found} & self.forged
+
+    def test_no_boundary_between_two_reads_matters(self, labels: Path, parsers: list[LogParser]) -> None:
+        """The same log, read in pieces of about any size."""
+        whole = self.found(labels, parsers)
+        assert whole
+        for part in range(1, 10):
+            assert self.found(labels, parsers, part / 10) == whole
+        assert self.found(labels, parsers, *(part / 199 for part in range(1, 199))) == whole
+
+
+def _log(labels: Path) -> bytes:
+    return labels.with_name(labels.name.removesuffix(_SUFFIX) + ".log").read_bytes()
 
 
 def _read(labels: Path) -> list[dict[str, Any]]:
-    return [{"extractable": True, **json.loads(line)} for line in labels.read_text().splitlines()]
+    known = {"hostile": False, "extractable": True}
+    return [known | json.loads(line) for line in labels.read_text().splitlines()]
