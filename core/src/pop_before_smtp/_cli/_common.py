@@ -99,7 +99,10 @@ def printable(value: object) -> str:
     """Return text that is safe on a terminal."""
     if value is None:
         return "-"
-    text = str(value).encode("utf-8", "backslashreplace").decode()
+    text = str(value)
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -68,8 +68,8 @@ def command(
     lines_read = _Lines()
     events = _events(matcher, lines_read.over(batches), kind, found)
     if quiet:
-        for _ in events:
-            pass
+        for batch in lines_read.over(batches):
+            found.update(matcher.tally(batch))
     elif as_json:
         _write(as_json_text(event, lines_read.number(event.position)) for event in events)
     else:
@@ -113,6 +113,7 @@ def as_dict(event: LoginEvent, line: int | None) -> dict[str, Any]:
     }
 
 
+_TLS = {None: "-", True: "tls", False: "plain"}
 _WORD = {None: "null", True: "true", False: "false"}
 
 
@@ -180,9 +181,9 @@ def _unmatched(matcher: Matcher, batches: Iterable[Batch]) -> Iterator[tuple[int
 
 
 def _text(event: LoginEvent, line: int) -> str:
-    tls = {True: "tls", False: "plain", None: "-"}[event.tls]
-    cells = (line, iso(event.at), event.kind.value, event.address, event.user, event.service, tls, event.parser)
-    return " ".join(printable(cell) for cell in cells)
+    service, tls = printable(event.service), _TLS[event.tls]
+    who = f"{event.address or '-'} {printable(event.user)}"
+    return f"{line} {iso(event.at)} {event.kind} {who} {service} {tls} {event.parser}"
 
 
 def _write(lines: Iterable[str]) -> None:
