@@ -22,6 +22,8 @@ _SAID_BY_PROGRAM = frozenset({"user", "session", "service", "tls"})
 """Those that the program's pattern may define too, or that may be fixed."""
 _COMPARED = 16
 """Bytes at the beginning of a text that tell most of those that cannot match."""
+_ANY = 65536
+"""As many bytes of the highest value are behind every message."""
 _SHORTEST = 6
 """Bytes in a literal: shorter ones are found too often to be worth a scan."""
 
@@ -59,18 +61,16 @@ class Grammar:
             raise PluginError(f"{what}: {pattern!r} has an unnamed group; write (?:...)")
         if strange := sorted(self.groups.keys() - allowed):
             raise PluginError(f"{what}: {pattern!r} has a group {strange[0]!r}; known are {', '.join(sorted(allowed))}")
-        self._fullmatch = compiled.fullmatch
-
+        self.match: Callable[[bytes], Any] = compiled.fullmatch
         try:
-            self._low, self._high = compiled.possiblematchrange(_COMPARED)
+            self.low, self.high = compiled.possiblematchrange(_COMPARED)
         except re2.error:  # anything may match
-            self._low, self._high = b"", b"\xff" * _COMPARED
+            self.low, self.high = b"", b"\xff" * _ANY
 
     def spans(self, text: bytes) -> Spans | None:
         """Return where the groups are, None if the text does not match as a whole."""
-        if self._low <= text <= self._high and (match := self._fullmatch(text)):
-            return spans_of(match)
-        return None
+        match = self.match(text)
+        return spans_of(match) if match else None
 
 
 def _public_spans(match: Any) -> Spans:
@@ -83,7 +83,7 @@ if not hasattr(re2.compile(b"").fullmatch(b""), "_spans"):  # pragma: no cover -
     spans_of = _public_spans
 
 
-@frozen(kw_only=True, slots=False)
+@frozen(kw_only=True, eq=False)
 class Rule:
     """A pattern of some parser, compiled, for the lines of one program: where in their messages to find what.
 
@@ -92,6 +92,11 @@ class Rule:
 
     parser: str
     kind: Kind
+    low: bytes
+    high: bytes
+    """No message before or behind these, in the order of bytes, can match."""
+    match: Callable[[bytes], Any]
+    """The grammar's own."""
     grammar: Grammar
     """Without the group ``lip``: RE2's fastest engine fills four groups, and this one is hardly ever asked for."""
     full: Grammar | None
@@ -173,6 +178,9 @@ class Pattern:
         return Rule(
             parser=self._parser.name,
             kind=pattern.kind,
+            low=self._message.low,
+            high=self._message.high,
+            match=self._message.match,
             grammar=self._message,
             full=self._full if "lip" in self._full.groups else None,
             once=pattern.once,

@@ -69,7 +69,7 @@ def command(
     events = _events(matcher, lines_read.over(batches), kind, found)
     if quiet:
         for batch in lines_read.over(batches):
-            found.update(matcher.tally(batch))
+            found.update({what: n for what, n in matcher.tally(batch).items() if kind in (None, what[1])})
     elif as_json:
         _write(as_json_text(event, lines_read.number(event.position)) for event in events)
     else:
