@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from pop_before_smtp import LOGIN, LOGOUT, LoginEvent
@@ -21,8 +22,21 @@ def nothing(message: bytes, *words: bytes) -> Sample:
     return Sample(program=b"dovecot", message=message, words=words)
 
 
+def own(sample: Sample) -> bytes:
+    """Write a sample as Dovecot writes its own file: without host and tag, with a level."""
+    process, _, text = sample.message.partition(b": ")
+    return process + b": Info: " + text
+
+
 class TestContract(ParserTests):
     parser = PARSER
+    files = MappingProxyType(
+        {
+            "default stamp": lambda sample: b"Nov 22 09:17:26 " + own(sample),
+            "ISO stamp": lambda sample: b"2026-11-22T09:17:26 " + own(sample),
+            "no stamp": own,
+        }
+    )
     samples = (
         login(
             b"imap-login: Login: user=<alice>, method=PLAIN, rip=203.0.113.11, lip=192.0.2.1, mpid=4311, "

@@ -7,7 +7,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import hypothesis
 import pytest
@@ -99,6 +100,8 @@ class ParserTests:
 
     parser: LogParser
     samples: Sequence[Sample]
+    files: Mapping[str, Callable[[Sample], bytes]] = MappingProxyType({})
+    """Where the parser has headers: each style of the server's own log file, and what it writes for a sample."""
 
     @pytest.fixture(autouse=True)
     def utc(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -137,6 +140,16 @@ class ParserTests:
             wanted = [self._wanted(sample)] if sample.kind else []
             assert [self._said(event) for event in found] == wanted, sample
             assert all(event.at == STAMP for event in found)
+
+    def test_its_own_file_says_the_same(self) -> None:
+        """A whole file of each style, known by its first lines; the logins first."""
+        assert bool(self.files) == bool(self.parser.headers), "give a style in `files` for each of the headers"
+        samples = sorted(self.samples, key=lambda sample: sample.kind is not LOGIN)
+        wanted = [self._wanted(sample) for sample in samples if sample.kind]
+        for style, write in self.files.items():
+            found = self.events(b"".join(write(sample) + b"\n" for sample in samples))
+            assert [self._said(event) for event in found] == wanted, style
+            assert all(STAMP <= event.at <= STAMP + 5 for event in found)
 
     def test_no_boundary_between_two_reads_matters(self) -> None:
         """The same log, read in two pieces that meet at any byte."""
