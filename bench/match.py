@@ -91,7 +91,7 @@ def _lines(share: float) -> Iterator[str]:
 def count(path: Path, parsers: Sequence[LogParser]) -> int:
     """Return how many logins the parsers find."""
     matcher, layout = Matcher(parsers), Layout([header for parser in parsers for header in parser.headers])
-    return sum(matcher.tally(batch).total() for batch in read_all(str(path), layout))
+    return matcher.tally(read_all(str(path), layout)).total()
 
 
 def grep(path: Path) -> int:

@@ -18,6 +18,8 @@ _LONGEST = 8192
 """Bytes of a line that are looked at."""
 _SKEW = 300.0
 """Seconds by which the stamp of a found line may be later than anything in its file can be."""
+_MANY = 48
+"""Lines that are taken together where it does not matter when they are done."""
 _PROGRAMS = 4096
 """Programs whose rules are remembered."""
 _CONNECT_SECONDS = 600.0
@@ -89,12 +91,29 @@ class Matcher:
         for hit in self._hits(self._heads(batch), batch):
             yield _event(hit, batch)
 
-    def tally(self, batch: Batch) -> Counter[tuple[str, Kind]]:
-        """Count the events of a batch by parser and kind, which is quicker than to make them."""
+    def tally(self, batches: Iterable[Batch]) -> Counter[tuple[str, Kind]]:
+        """Count the events of many batches by parser and kind: quicker than to make them, and than batch by batch."""
+        hits: Counter[Rule] = Counter()
+        for origin, lines in self._gathered(batches):
+            heads = origin.layout.heads(lines, origin.near, live=origin.live)
+            hits.update(hit[0] for hit in self._hits([(head, (0, 0)) for head in heads], origin))
         tally: Counter[tuple[str, Kind]] = Counter()
-        for rule, times in Counter(hit[0] for hit in self._hits(self._heads(batch), batch)).items():
+        for rule, times in hits.items():
             tally[rule.parser, rule.kind] += times
         return tally
+
+    def _gathered(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[bytes]]]:
+        """Yield the lines that hold a literal, as many together as pay for the way from one step to the next."""
+        lines: list[bytes] = []
+        last: Batch | None = None
+        for batch in batches:
+            if last and (len(lines) >= _MANY or not batch.goes_on(last)):
+                yield last, lines
+                lines = []
+            lines += self._lines(batch)[1]
+            last = batch
+        if last:
+            yield last, lines
 
     def records(self, batch: Batch) -> Iterator[Record]:
         """Yield the records that may hold an event; all the others do not."""

@@ -212,3 +212,8 @@ class Batch:
     def near(self) -> float:
         """The moment near which stamps without a year are: the limit, or receipt where there is none."""
         return min(self.limit, self.received)
+
+    def goes_on(self, last: Batch) -> bool:
+        """Return whether the same is known of its lines as of those before: where from, when, how."""
+        mine = self.source, self.received, self.limit, self.live, self.layout
+        return mine == (last.source, last.received, last.limit, last.live, last.layout)

@@ -68,8 +68,8 @@ def command(
     lines_read = _Lines()
     events = _events(matcher, lines_read.over(batches), kind, found)
     if quiet:
-        for batch in lines_read.over(batches):
-            found.update({what: n for what, n in matcher.tally(batch).items() if kind in (None, what[1])})
+        tally = matcher.tally(lines_read.over(batches))
+        found.update({what: times for what, times in tally.items() if kind in (None, what[1])})
     elif as_json:
         _write(as_json_text(event, lines_read.number(event.position)) for event in events)
     else:
