@@ -160,6 +160,14 @@ def test_long_lines_are_cut_and_counted(size: int) -> None:
     assert matcher.counts["lines_cut"] == (size > 8192)
 
 
+def test_a_cut_may_not_make_an_address() -> None:
+    """The end of the line would have made it another one, or none."""
+    line = STAMP + b"webimap: login "
+    line += b"u" * (8192 - len(line) - len(b" from 203.0.113.1")) + b" from 203.0.113.123 elsewhere"
+    matcher = Matcher([WEB])
+    assert list(matcher.feed(batch(line + b"\n"))) == []
+
+
 # -- time
 
 

@@ -211,3 +211,10 @@ def test_a_failed_line_of_one_parser_drops_nothing_of_another() -> None:
     log = Log(POPD, ONELINE)
     log.read(b"mail popd[7]: Session from 203.0.113.7", b"mail imapd[7]: Logout user=ann")
     assert log.addresses(b"mail popd[7]: Authentication passed for ann") == ["203.0.113.7"]
+
+
+def test_failures_are_no_events_where_nothing_waits_for_them() -> None:
+    """A parser may have FAILURE patterns without CONNECT ones."""
+    failure = LogPattern(kind=FAILURE, program=rb"imapd", message=rb"Login failed.*", contains=[b"Login failed"])
+    log = Log(LogParser(name="imapd", patterns=[*ONELINE.patterns, failure]))
+    assert log.read(b"mail imapd[7]: Login failed user=ann") == []

@@ -12,7 +12,7 @@ from ._memory import Key, Memory
 from ._pattern import Grammar, Pattern, Rule, Spans, spans_of
 from ._record import Batch, Head
 from ._scan import Lines, scanner
-from .api import CONNECT, LOGIN, LOGOUT, Kind, LoginEvent, LogParser, Record
+from .api import CONNECT, FAILURE, LOGIN, LOGOUT, PART, Kind, LoginEvent, LogParser, Record
 
 _LONGEST = 8192
 """Bytes of a line that are looked at."""
@@ -85,6 +85,7 @@ class Matcher:
         self._addresses = Addresses()
         self._connects = Memory(_CONNECT_SECONDS, self.counts, "connects_forgotten")
         self._sessions = Memory(_SESSION_SECONDS, self.counts, "sessions_forgotten")
+        self._parts = Memory(float("inf"), self.counts, "parts_forgotten")
 
     def feed(self, batch: Batch) -> Iterator[LoginEvent]:
         """Yield the events of a batch in file order."""
@@ -148,7 +149,8 @@ class Matcher:
         lines = [data[start:end] for start, end in spots]
         if max(map(len, lines), default=0) > _LONGEST:
             self.counts["lines_cut"] += sum(len(line) > _LONGEST for line in lines)
-            lines = [line[:_LONGEST] for line in lines]
+            # no message holds the newline, so what is cut matches no pattern that wants to see its end
+            lines = [line if len(line) <= _LONGEST else line[:_LONGEST] + b"\n" for line in lines]
         return spots, lines
 
     def _attempt(self, rule: Rule, record: Record) -> Attempt:
@@ -180,6 +182,8 @@ class Matcher:
             else:
                 continue
             spans = spans_of(match)
+            if rule.in_parts and self._is_part(rule, (origin.source, host, program, _decoded(pid))):
+                continue
             address, refusal = judge(rule, spans, message)
             if time is None or time > latest:
                 time, late = _when(time, latest, origin.received, live=origin.live)
@@ -188,12 +192,21 @@ class Matcher:
                 self.counts[refusal] += 1
                 continue
             session = None
-            if rule.by_pid or rule.two_lines:
-                session = _session(rule, spans, message) or pid.decode("utf-8", "surrogateescape")
+            if rule.by_pid or rule.two_lines or rule.kind is FAILURE:
+                session = _session(rule, spans, message) or _decoded(pid)
                 real, address = self._follow(rule, (origin.source, host, program, session), time, address)
                 if not real:
                     continue
             yield rule, spans, message, time, address, session, spot
+
+    def _is_part(self, rule: Rule, key: Key) -> bool:
+        """Return whether a line is one that the server broke, or the rest of one."""
+        rest = self._parts.take(key, 0.0) is not None
+        if rule.kind is PART:
+            self._parts.put(key, 0.0, "")
+        elif rest:
+            self.counts["rest"] += 1
+        return rest or rule.kind is PART
 
     def _from(self, rule: Rule, spans: Spans, message: bytes) -> tuple[str | None, str]:
         """Return the address that a line names and why the line is refused, or an empty text."""
@@ -261,7 +274,11 @@ def _session(rule: Rule, spans: Spans, message: bytes) -> str | None:
 
 def _text(message: bytes, span: tuple[int, int]) -> str:
     start, end = span
-    return message[start:end].decode("utf-8", "surrogateescape")
+    return _decoded(message[start:end])
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 def _when(time: float | None, latest: float, received: float, *, live: bool) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import re2  # type: ignore[import-untyped]  # google-re2 ships no types
 from attrs import frozen
 
-from .api import CONNECT, LOGIN, LOGOUT, Kind, LogParser, LogPattern
+from .api import CONNECT, LOGIN, LOGOUT, PART, Kind, LogParser, LogPattern
 from .errors import PluginError
 
 Spans = Sequence[tuple[int, int]]
@@ -116,6 +116,8 @@ class Rule:
     """The parser has CONNECT lines: a LOGIN takes up what one left, a FAILURE or LOGOUT drops it."""
     by_pid: bool
     """The parser's logouts name no session: the pid does."""
+    in_parts: bool
+    """The parser has PART lines: the line behind one is no event."""
 
 
 class Pattern:
@@ -134,14 +136,15 @@ class Pattern:
         self._message = Grammar(f"{what}.message", pattern.message.replace(b"(?P<lip>", b"(?:"), _FIELDS)
         self._two_lines = any(each.kind is CONNECT for each in parser.patterns)
         logouts = [each.program + each.message for each in parser.patterns if each.kind is LOGOUT]
+        self._in_parts = any(each.kind is PART for each in parser.patterns)
         self._by_pid = bool(logouts) and not any(b"(?P<session>" in each for each in logouts)
         for problem in self._problems():
             raise PluginError(f"{what}: {problem}")
 
     @property
     def serves_logins(self) -> bool:
-        """Whether logins need it: all lines of a server do that spreads a login over two."""
-        return self._pattern.kind is LOGIN or self._two_lines
+        """Whether logins need it: all lines of a server do that spreads a login over two, or breaks long ones."""
+        return self._pattern.kind is LOGIN or self._two_lines or self._in_parts
 
     @property
     def contains(self) -> tuple[bytes, ...]:
@@ -188,4 +191,5 @@ class Pattern:
             **fields,
             two_lines=self._two_lines,
             by_pid=self._by_pid,
+            in_parts=self._in_parts,
         )

@@ -44,9 +44,12 @@ class Kind(enum.StrEnum):
     """An address before success is known (``Session from IP`` of popa3d)."""
     FAILURE = "failure"
     """An attempt that failed: what CONNECT remembered is dropped."""
+    PART = "part"
+    """A record that the server broke, for it was too long: the next line of that process that a pattern of the parser
+    takes is its rest, whatever a client made it look like."""
 
 
-LOGIN, LOGOUT, CONNECT, FAILURE = Kind.LOGIN, Kind.LOGOUT, Kind.CONNECT, Kind.FAILURE
+LOGIN, LOGOUT, CONNECT, FAILURE, PART = Kind.LOGIN, Kind.LOGOUT, Kind.CONNECT, Kind.FAILURE, Kind.PART
 
 
 @frozen(kw_only=True)
@@ -259,6 +262,7 @@ __all__ = [
     "GROUP",
     "LOGIN",
     "LOGOUT",
+    "PART",
     "Changes",
     "Hooks",
     "Kind",

@@ -9,6 +9,7 @@ from pop_before_smtp import LOGIN, LOGOUT, Kind, LoginEvent
 from pop_before_smtp.testing import CorpusTests, ParserTests, Sample
 from pop_before_smtp_courier import pop_before_smtp_parsers
 
+DATA = Path(__file__).parent / "data"
 (PARSER,) = pop_before_smtp_parsers()
 ADDRESS = "203.0.113.11"
 WHO = b"user=alice, ip=[::ffff:203.0.113.11], port=[59364]"
@@ -48,6 +49,8 @@ class TestContract(ParserTests):
         sample(b"pop3d-ssl", b"TIMEOUT, " + WHO + b", top=0, retr=0, rcvd=6, sent=30, time=0", LOGOUT, tls=True),
         sample(b"imapd", b"NOTICE: Disconnected during shutdown by signal, " + WHO + b", headers=0, body=0", LOGOUT),
         sample(b"imapd", b"LOGIN FAILED, " + WHO),
+        Sample(program=b"pop3d", message=b"LOGIN FAILED, user=" + b"A" * 490),
+        Sample(program=b"imapd-ssl", message=b"LOGIN FAILED, user=" + b"A" * 490),
         sample(b"imapd", b"LOGIN FAILED, method=PLAIN, ip=[::ffff:203.0.113.11], port=[59364]"),
         sample(b"imapd", b"LOGOUT, ip=[::ffff:203.0.113.11], port=[59364], rcvd=37, sent=365"),
         sample(b"imapd", b"Connection, ip=[::ffff:203.0.113.11], port=[59364]"),
@@ -59,7 +62,7 @@ class TestContract(ParserTests):
 
 class TestCorpus(CorpusTests):
     parser = PARSER
-    folder = Path(__file__).parent / "data"
+    folder = DATA
 
 
 def one(program: bytes, message: bytes) -> LoginEvent | None:
@@ -106,3 +109,22 @@ def test_the_address_is_read_from_the_right(user: bytes) -> None:
     assert event
     assert event.address == "203.0.113.47"
     assert (event.user or "").encode() == user
+
+
+def test_a_long_name_forges_nothing() -> None:
+    """What Courier 5.0.13 wrote for failed logins whose long names went on as logins: courierlogger breaks lines."""
+    found = TestContract().events((DATA / "5.0.13" / "broken-lines.log").read_bytes())
+    assert [event.address for event in found if event.kind is LOGIN] == ["203.0.113.42"]
+
+
+@pytest.mark.parametrize("between", [b"", b"Connection, ip=[203.0.113.40], port=[1]\n"])
+def test_a_long_name_costs_others_nothing(between: bytes) -> None:
+    """The line behind a long one is its rest; the one after that is somebody's own again."""
+    tag = b"2026-11-22T09:17:26Z mail pop3d: "
+    long, rest, login = b"LOGIN FAILED, user=" + b"A" * 486, b"rest, ip=[203.0.113.9], port=[1]", b"LOGIN, " + WHO
+    lines = [long, rest, *filter(None, [between.strip()]), login]
+    (event,) = TestContract().events(b"".join(tag + line + b"\n" for line in lines))
+    assert event.address == ADDRESS
+    for other in (b"mail imapd: ", b"mail pop3d-ssl: ", b"other pop3d: "):
+        lines = [tag + long, b"2026-11-22T09:17:26Z " + other + login]
+        assert len(TestContract().events(b"".join(line + b"\n" for line in lines))) == 1

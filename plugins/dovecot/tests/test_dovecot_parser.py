@@ -151,6 +151,23 @@ def test_elements_that_come_and_go(words: bytes, details: bytes, tls: bool) -> N
     assert event.session == ("abc" if b"session" in details else None)
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        b"proxy(bob,192.0.2.2:143): Started proxying to <192.0.2.2> (<backend.example>) (0.014 secs)",
+        b"proxy(bob,192.0.2.2:143): Started proxying to <192.0.2.2> from 192.0.2.1 (0.014 secs)",
+        b"proxy(bob,192.0.2.2:143): Started proxying to <192.0.2.2> as user robert (0.014 secs)",
+        b"proxy(bob,192.0.2.2:143): Started proxying to <192.0.2.2> as user bob (master root) (0.014 secs, 1 reconnects)",
+        b"proxy(bob): started proxying to backend.example:143",
+        b"proxy(bob): started proxying to 192.0.2.2:143/robert (master root)",
+    ],
+)
+def test_what_a_proxy_says_of_the_other_side(proxy: bytes) -> None:
+    event = one(b"imap-login: " + proxy + b": user=<bob>, method=PLAIN, rip=203.0.113.7, lip=192.0.2.1, session=<abc>")
+    assert event
+    assert (event.kind, event.address, event.user, event.session) == (LOGIN, "203.0.113.7", "bob", "abc")
+
+
 def test_neither_method_nor_own_address_is_needed() -> None:
     event = one(b"pop3-login: Login: user=<bob>, rip=203.0.113.7")
     assert event
@@ -193,7 +210,14 @@ def test_the_tag_is_the_instance_name(program: bytes) -> None:
 
 @pytest.mark.parametrize(
     "stamp",
-    [b"Nov 22 09:17:26 ", b"2026-11-22T09:17:26 ", b"2026-11-22 09:17:26 ", b"2026-11-22 09:17:26.123456 ", b""],
+    [
+        b"Nov 22 09:17:26 ",
+        b"2026-11-22T09:17:26 ",
+        b"2026-11-22 09:17:26 ",
+        b"2026-11-22 09:17:26.123456 ",
+        b"@400000006b02b3b000000000 ",
+        b"",
+    ],
 )
 def test_its_own_log_file(stamp: bytes) -> None:
     lines = [

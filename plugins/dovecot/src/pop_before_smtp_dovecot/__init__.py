@@ -68,7 +68,8 @@ def _line(kind: Kind, begin: bytes, grammar: bytes, *words: bytes, service: str 
 
 _DONE = rb"Log(?:in|ged in)"
 _PROXY = rb"proxy\([^()<>]*\): "
-_TO = rb"Started proxying to (?:<[^<>]*>|[^<>]*) \([^()<>]*\): "
+_TO = rb"[Ss]tarted proxying to (?:<[^<>]*>(?: \(<[^<>]*>\))?)?[^<>]*: "
+"""Address, name, source, user and master user there, how long it took; the elements begin with the next bracket."""
 
 
 def _logins() -> Iterator[LogPattern]:
@@ -98,11 +99,12 @@ def _logouts() -> Iterator[LogPattern]:
 
 _HEADER = LogHeader(
     name="dovecot",
-    line=rb"(?:(?P<time>[A-Z][a-z]{2} [ 0-9][0-9] [0-9:.]+|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(?:Z|[+-][0-9:]+)?) )?"
+    line=rb"(?:(?P<time>[A-Z][a-z]{2} [ 0-9][0-9] [0-9:.]+|@4[0-9a-f]{23}"
+    rb"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(?:Z|[+-][0-9:]+)?) )?"
     rb"(?P<message>[a-z0-9-]+(?:\([^<>]*\)(?:<[0-9]*>(?:<[^ ]*>)?)?)?: (?:Debug|Info|Warning|Error|Fatal|Panic): .*)",
     program=b"dovecot",
 )
-"""``log_path``, with the default ``log_timestamp``, an ISO one, or none."""
+"""``log_path``, with the default ``log_timestamp``, an ISO one, multilog's, or none."""
 
 
 @hookimpl
