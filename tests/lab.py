@@ -52,11 +52,10 @@ done
 read -r pid rest < /proc/self/stat
 mount -t proc proc proc
 echo mx > proc/sys/kernel/hostname
-echo "$pid"
 mkdir old
-rest='while :; do sleep 3600; done'
-if pivot_root . old 2>/dev/null; then umount -l old; exec sh -c "$rest"; fi
-exec chroot . sh -c "$rest"  # where this machine's own root is a chroot
+ready="echo $pid; while :; do sleep 3600; done"  # not before: until then, writing to our root is writing to this machine
+if pivot_root . old 2>/dev/null; then umount -l old; exec sh -c "$ready"; fi
+exec chroot . sh -c "$ready"  # where this machine's own root is a chroot
 """
 
 # $1: the process that holds the clients' network.
@@ -105,18 +104,9 @@ class Lab:
 
     def __init__(self, *packages: str) -> None:
         self.outside = ThreadPoolExecutor(1)
-        namespaces = [
-            "--mount",
-            "--propagation=unchanged",
-            "--pid",
-            "--net",
-            "--ipc",
-            "--uts",
-            "--fork",
-            "--kill-child",
-        ]
+        namespaces = "--mount --propagation=unchanged --pid --net --ipc --uts --fork --kill-child"
         self._init, pid = self._hold(namespaces, ROOT)
-        self._clients, clients = self._hold(["--net"], "read -r pid rest < /proc/self/stat; echo $pid; read -r forever")
+        self._clients, clients = self._hold("--net", "read -r pid rest < /proc/self/stat; echo $pid; read -r forever")
         self.pid = pid
         self.root = Path(f"/proc/{pid}/root")
         try:
@@ -127,19 +117,22 @@ class Lab:
             self.close()
             raise
 
-    def _hold(self, namespaces: Sequence[str], script: str) -> tuple[subprocess.Popen[str], int]:
+    def _hold(self, namespaces: str, script: str) -> tuple[subprocess.Popen[str], int]:
         """Start a process that holds namespaces and prints its pid when it is ready."""
-        python = os.path.realpath(sys.executable)
-        visible = [
-            CHECKOUT,
-            CHECKOUT / "pyproject.toml",
-            sys.prefix,
-            f"{sys.prefix}/pyvenv.cfg",
-            sys.base_prefix,
-            python,
-        ]
+        visible = [CHECKOUT, CHECKOUT / "pyproject.toml", sys.prefix, f"{sys.prefix}/pyvenv.cfg"]
+        visible += [sys.base_prefix, os.path.realpath(sys.executable)]
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "sh", "-euc", script, "sh", *map(str, visible)],
+            [
+                "setpriv",
+                "--pdeathsig=KILL",
+                "unshare",
+                *namespaces.split(),
+                "sh",
+                "-euc",
+                script,
+                "sh",
+                *map(str, visible),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -152,6 +145,8 @@ class Lab:
         raise LabError(process.communicate()[1].strip())
 
     def _install(self, packages: Sequence[str]) -> None:
+        if self.root.samefile("/"):
+            raise LabError("the lab's root is this machine's")
         # apt needs the names that this machine knows; it may have them from files on other mounts, or from none
         self.write("/etc/resolv.conf", _text("/etc/resolv.conf"))
         self.write("/etc/hosts", HOSTS + _text("/etc/hosts"))

@@ -18,6 +18,7 @@ from servers import MYNETWORKS_CLIENTS, OTHER_LOGS, PORTS, STATE, SUFFIXES, star
 pytestmark = pytest.mark.system
 
 Address = Callable[[int], str]
+LATE = 2.5
 DENIED = {554}
 PERMITTED = {250}
 
@@ -52,10 +53,10 @@ def opens(lab: Lab, client: str) -> None:
     eventually(lambda: codes(lab, client) == PERMITTED)
 
 
-def closes(lab: Lab, client: str, login: float, late: float = 1.5) -> None:
-    """Wait until a client may relay no more; that is ``GRACE`` after its login, give or take."""
-    eventually(lambda: codes(lab, client) == DENIED, within=GRACE + late + 1)
-    assert GRACE - 0.1 <= time.monotonic() - login <= GRACE + late
+def closes(lab: Lab, client: str, login: float) -> None:
+    """Wait until a client may relay no more: ``GRACE`` after its login, and a pause between two rewrites of a map."""
+    eventually(lambda: codes(lab, client) == DENIED, within=GRACE + LATE + 1)
+    assert GRACE - 0.1 <= time.monotonic() - login <= GRACE + LATE
 
 
 def sleep_until(moment: float) -> None:
