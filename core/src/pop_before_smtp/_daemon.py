@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -29,6 +30,8 @@ _LONGEST_SLEEP = 60.0
 """Timers stop in suspend, so with leases to watch the loop looks at the clock at least this often, in seconds."""
 _LOOK = 1.0
 """How old the look at this machine's own addresses may be, in seconds."""
+_SWITCH = 0.0005
+"""How long one thread may keep the others from running Python, in seconds: a map waits for the state that long."""
 _COMPACT = 600.0
 """Seconds between two clean-ups of the state."""
 
@@ -287,6 +290,7 @@ async def serve(
             following = wanted
             running.stop(wanted)
 
+    sys.setswitchinterval(_SWITCH)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
