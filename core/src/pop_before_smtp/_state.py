@@ -152,13 +152,6 @@ class State(StateReader):
         with explained(self.directory):
             write_maps(self.directory, read_maps(self.directory) | {path: cleared})
 
-    def disown(self, path: Path) -> None:
-        """Forget that this map file was ours."""
-        with explained(self.directory):
-            write_maps(
-                self.directory, {one: cleared for one, cleared in read_maps(self.directory).items() if one != path}
-            )
-
     def close(self) -> None:
         """End cleanly: all in one file, which read access is enough for."""
         try:

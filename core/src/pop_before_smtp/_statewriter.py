@@ -105,10 +105,6 @@ class StateWriter:
         """Have :meth:`State.own` done; wait for it before the map is written."""
         return self._soon(partial(self._state.own, path, cleared=cleared))
 
-    def disown(self, path: Path) -> Future[None]:
-        """Have :meth:`State.disown` done."""
-        return self._soon(partial(self._state.disown, path))
-
     def close(self, timeout: float = 10.0) -> None:
         """Store what waits, in one try, and end the thread.
 
