@@ -138,10 +138,14 @@ def test_a_foreign_map_stays_as_it_is(site: Site) -> None:
 
 
 def test_everything_that_speaks_against_starting_is_said_at_once(site: Site) -> None:
-    config = site.config(source=[{"path": str(site.folder / "nosuch.log")}], outlet={"map": "/nosuch/relay"})
+    config = site.config(
+        source=[{"path": str(site.folder / "nosuch.log")}],
+        outlet={"map": "/nosuch/relay", "netblocks": ["0.0.0.0/0"]},
+    )
     with pytest.raises(ConfigError) as caught:
         asyncio.run(_start(config))
-    assert [line.split(":")[0] for line in caught.value.problems] == ["source[0].path", "writer[0].map"]
+    keys = [line.split(":")[0] for line in caught.value.problems]
+    assert keys == ["writer[0].netblocks", "source[0].path", "writer[0].map"]
 
 
 def test_a_log_that_may_come_later_is_waited_for(site: Site) -> None:

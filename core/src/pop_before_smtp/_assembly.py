@@ -16,20 +16,20 @@ from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Policy
 from ._sources import check
+from ._state import State
 from .api import Map
-from .errors import ConfigError
+from .errors import ConfigError, StateError
 from .maps import check_directory
 
 _log = logging.getLogger("pop_before_smtp.config")
 
 
-def engine(config: Config, host: Host, *, ask: bool = True, logouts: bool = False) -> Engine:
+def engine(config: Config, host: Host, *, logouts: bool = False) -> Engine:
     """Put the engine together.
 
     Args:
         config: the effective configuration.
         host: a look at this machine.
-        ask: ask each mail server for its netblocks; without it only those in the configuration count.
         logouts: let the matcher yield logouts too.
 
     Raises:
@@ -39,7 +39,7 @@ def engine(config: Config, host: Host, *, ask: bool = True, logouts: bool = Fals
     outlets = []
     for writer in config.writers:
         with warnings_logged(f"writer[{writer.index}].netblocks"), collected(problems):
-            blocks = netblocks(writer, ask=ask)
+            blocks = netblocks(writer)
             outlets.append(Outlet(writer, config.grace_of(writer), blocks, config.policy))
     with collected(problems):
         matcher = Matcher(config.registry.parsers, logouts=logouts)
@@ -94,6 +94,18 @@ def source_problems(config: Config, known: Collection[str] | Mapping[str, object
         elif source.name not in known and source.missing == "error":
             problems.append(f'{key}: {source.path} does not exist; correct it, or set missing = "wait"')
     return problems
+
+
+def state(config: Config) -> State:
+    """Open the state.
+
+    Raises:
+        ConfigError: it cannot be used, or another daemon uses it.
+    """
+    try:
+        return State.open(config.state_dir)
+    except StateError as error:
+        raise ConfigError(f"state_dir: {error}") from error
 
 
 def state_problems(config: Config) -> list[str]:

@@ -221,19 +221,15 @@ def _contradictions(file: _File, registry: Registry) -> list[str]:
     return problems + [f"policy.{key}: must be 1 or more" for key in limits if getattr(file.policy, key) < 1]
 
 
-def netblocks(writer: WriterSettings, *, ask: bool = True) -> Netblocks:
-    """Return the networks that this outlet's consumer serves without a lease.
-
-    Args:
-        writer: the ``[[writer]]``.
-        ask: run the mail server's own tools where the configuration does not say it.
+def netblocks(writer: WriterSettings) -> Netblocks:
+    """Return the networks that this outlet's consumer serves without a lease. May run the mail server's own tools.
 
     Raises:
         ConfigError: they cover the whole Internet, so the mail server is an open relay.
     """
     if writer.outlet.netblocks is not None:
         blocks = Netblocks.of(writer.outlet.netblocks)
-    elif ask and writer.writer.netblocks is not None:
+    elif writer.writer.netblocks is not None:
         blocks = Netblocks(writer.writer.netblocks(writer.settings))
     else:
         blocks = Netblocks()

@@ -22,7 +22,7 @@ from ._sources import Source, open_sources
 from ._state import Connect, State
 from ._statewriter import StateWriter
 from .api import LoginEvent, Map
-from .errors import ConfigError, PopBeforeSmtpError
+from .errors import ConfigError
 
 _log = logging.getLogger("pop_before_smtp.daemon")
 
@@ -49,6 +49,8 @@ class Daemon:
         write: keep maps and state; False is a dry run that touches nothing.
     """
 
+    _engine: Engine
+
     def __init__(self, config: Config, clock: Clock, *, write: bool = True) -> None:
         self._successor: Config | None = None
         self._config = config
@@ -56,8 +58,7 @@ class Daemon:
         self._write = write
         self._host = _host.look()
         self._looked = clock.now()
-        self._engine: Engine = assembly.engine(config, self._host)
-        self._maps: list[Map] = assembly.maps(config) if write else []
+        self._maps: list[Map] = []
         self._threads: list[MapThread] = []
         self._writer: StateWriter | None = None
         self._connects: list[Connect] = []
@@ -74,7 +75,7 @@ class Daemon:
         Raises:
             ConfigError: something speaks against starting; nothing has been changed.
         """
-        state = self._open_state()
+        state = self._prepare()
         try:
             sources = open_sources(self._config, self._clock, state.checkpoints() if state else {})
             if state:
@@ -100,25 +101,25 @@ class Daemon:
 
     # -- start and end
 
-    def _open_state(self) -> State | None:
-        if not self._write:
-            self._refuse(assembly.source_problems(self._config, ()))
-            return None
-        try:
-            state = State.open(self._config.state_dir)
-        except PopBeforeSmtpError as error:
-            raise ConfigError(f"state_dir: {error}") from error
-        problems = assembly.source_problems(self._config, state.checkpoints())
-        problems += assembly.map_problems(self._config, self._maps, state.owned())
+    def _prepare(self) -> State | None:
+        """Put everything together and open the state; all that speaks against it is said at once."""
+        problems: list[str] = []
+        state = None
+        with assembly.collected(problems):
+            self._engine = assembly.engine(self._config, self._host)
+        if self._write:
+            with assembly.collected(problems):
+                self._maps = assembly.maps(self._config)
+            with assembly.collected(problems):
+                state = assembly.state(self._config)
+        problems += assembly.source_problems(self._config, state.checkpoints() if state else ())
+        if state and self._maps:
+            problems += assembly.map_problems(self._config, self._maps, state.owned())
         if problems:
-            state.close()
-        self._refuse(problems)
-        return state
-
-    @staticmethod
-    def _refuse(problems: list[str]) -> None:
-        if problems:
+            if state:
+                state.close()
             raise ConfigError(*problems)
+        return state
 
     async def _start_maps(self, state: State) -> None:
         """Have every map built from what the state remembers, with what is read from now on added as it comes."""
