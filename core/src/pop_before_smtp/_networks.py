@@ -30,8 +30,10 @@ class Netblocks:
         """Build a plain set: every network is permitted."""
         return cls((network, True) for network in networks)
 
-    def __contains__(self, address: str) -> bool:
-        entry = self.entry(ipaddress.ip_address(address)) if self.entries else None
+    def __contains__(self, address: str | Address) -> bool:
+        if not self.entries:
+            return False
+        entry = self.entry(ipaddress.ip_address(address) if isinstance(address, str) else address)
         return entry is not None and entry[1]
 
     def entry(self, address: Address) -> tuple[Network, bool] | None:

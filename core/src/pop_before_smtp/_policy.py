@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ._config import PolicySettings
 from ._host import Host
-from ._networks import Netblocks
+from ._networks import Address, Netblocks
 from .api import LoginEvent
 
 PRIVATE = Netblocks.of(
@@ -73,10 +73,11 @@ class Policy:
         self._known[event.address] = reason
         return reason
 
-    def _address(self, address: str) -> str | None:
+    def _address(self, text: str) -> str | None:
+        address = ipaddress.ip_address(text)
         if address in NEVER:
             return "never"
-        if address in self._host.own:
+        if text in self._host.own:
             return "own_address"
         if address in self._proxies:
             return "trusted_proxy"
@@ -86,7 +87,7 @@ class Policy:
             return "exempt"
         return self._private(address)
 
-    def _private(self, address: str) -> str | None:
+    def _private(self, address: Address) -> str | None:
         if self._settings.private_addresses == "allow" or address not in PRIVATE:
             return None
         if self._settings.private_addresses == "refuse":
