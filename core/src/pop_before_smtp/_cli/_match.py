@@ -99,7 +99,7 @@ def select(config_file: Path | None, names: Sequence[str]) -> Sequence[LogParser
 
 
 def as_dict(event: LoginEvent, line: int | None) -> dict[str, Any]:
-    """Return an event as the JSON object that DESIGN and the manual promise."""
+    """Return an event as the JSON object that is printed."""
     return {
         "line": line,
         "kind": event.kind.value,
