@@ -179,7 +179,8 @@ def test_match_for_people_says_what_was_refused(site: Site) -> None:
 
 def test_match_shows_what_no_pattern_took(site: Site) -> None:
     site.login("203.0.113.7")
-    site.log.write_text(site.log.read_text() + site.line("x y z") + "\n" + site.line("x", program="smtpd") + "\n")
+    odd = site.line("x y\rz")
+    site.log.write_text(site.log.read_text() + odd + "\n" + site.line("x", program="smtpd") + "\n", newline="")
     code, out, _ = site("match", "--unmatched", "--parser", "popd", str(site.log))
     assert code == 0
     assert [line.split(": ")[0] for line in out.splitlines()] == ["2"]

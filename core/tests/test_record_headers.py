@@ -181,6 +181,16 @@ def test_a_syslog_file_stays_one() -> None:
     assert record(b"Nov 22 09:17:26 mail imapd[1]: " + MESSAGE, how)
 
 
+def test_a_carriage_return_of_a_client_does_not_begin_a_line() -> None:
+    """Else one line with many of them would outvote the file that it stands in."""
+    line = b"Nov 22 09:17:26 mail imapd[7]: Login failed user=x" + b"\rpopd(x): login" * 9 + b" host=[203.0.113.5]\n"
+    known = layout(OWN)
+    known.sniff(line)
+    head = known.split(line.rstrip(b"\n"), AT, live=False)
+    assert head
+    assert head[2] == b"imapd"
+
+
 def test_undecided_until_something_fits() -> None:
     how = layout(OWN)
     for head in (b"", b"popd(ann): half a line", b"-- started --\n\n\xff\x00\n"):

@@ -80,7 +80,7 @@ class Layout:
         if self.decided:
             return
         votes: Counter[int] = Counter()
-        for line in head[: head.rfind(b"\n") + 1].splitlines():
+        for line in head.split(b"\n")[:-1]:  # splitlines() would let a client's carriage return begin a line
             votes[self._vote(line)] += 1
         del votes[-1]
         if votes:

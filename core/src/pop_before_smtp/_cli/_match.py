@@ -25,7 +25,7 @@ _LONG = 64 * 1024 * 1024
 """From this size on, in bytes, a terminal is shown a progress bar."""
 
 
-_NO_REFUSALS = {"lines_cut", "connects_forgotten", "sessions_forgotten"}
+_NO_REFUSALS = {"lines_cut", "connects_forgotten", "sessions_forgotten", "parts_forgotten"}
 """What the matcher counts beside refusals."""
 
 
@@ -66,14 +66,13 @@ def command(
         return
     found: Counter[tuple[str, Kind]] = Counter()
     lines_read = _Lines()
-    events = _events(matcher, lines_read.over(batches), kind, found)
     if quiet:
         tally = matcher.tally(lines_read.over(batches))
         found.update({what: times for what, times in tally.items() if kind in (None, what[1])})
-    elif as_json:
-        _write(as_json_text(event, lines_read.number(event.position)) for event in events)
     else:
-        _write(_text(event, lines_read.number(event.position)) for event in events)
+        form_of = as_json_text if as_json else _text
+        events = _events(matcher, lines_read.over(batches), kind, found)
+        _write(form_of(event, lines_read.number(event.position)) for event in events)
     _summary(lines_read.total, found, matcher.counts)
 
 
@@ -172,12 +171,12 @@ def _unmatched(matcher: Matcher, batches: Iterable[Batch]) -> Iterator[tuple[int
     number = 0
     for batch in batches:
         position = batch.position
-        for line in batch.data.splitlines(keepends=True):
+        for line in batch.data.removesuffix(b"\n").split(b"\n"):
             number += 1
-            record = batch.layout.record(line.rstrip(b"\n"), batch, position)
-            position += len(line)
+            record = batch.layout.record(line, batch, position)
+            position += len(line) + 1
             if record and (tried := matcher.trace(record)) and not any(attempt.matched for attempt in tried):
-                yield number, line.decode("utf-8", "surrogateescape").rstrip("\n")
+                yield number, line.decode("utf-8", "surrogateescape")
 
 
 def _text(event: LoginEvent, line: int) -> str:
