@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from pop_before_smtp._match import Matcher
 from pop_before_smtp._record import Batch, Layout
-from pop_before_smtp.api import CONNECT, FAILURE, LOGIN, LOGOUT, LoginEvent, LogParser, LogPattern
+from pop_before_smtp.api import CONNECT, FAILURE, LOGIN, LOGOUT, PART, LoginEvent, LogParser, LogPattern
 
 AT = 1_795_339_046.0
 """2026-11-22 09:17:26 UTC."""
@@ -47,6 +47,16 @@ ONELINE = LogParser(
         LogPattern(kind=LOGOUT, program=rb"imapd", message=rb"Logout user=(?P<user>.*)", contains=[b"Logout user="]),
     ],
 )
+
+
+BREAKING = LogParser(
+    name="webd",
+    patterns=[
+        LogPattern(kind=PART, program=b"webd", message=b"denied for x{500,}", contains=[b"denied for "]),
+        LogPattern(kind=LOGIN, program=b"webd", message=rb"welcome from (?P<ip>\S+)", contains=[b"welcome from "]),
+    ],
+)
+"""Its logger breaks long records."""
 
 
 class Log:
@@ -172,6 +182,16 @@ def test_waiting_addresses_survive_a_restart(log: Log) -> None:
     again = Log(POPD)
     again.matcher.restore([waiting])
     assert again.addresses(b"mail popd[7]: Authentication passed for ann") == ["203.0.113.7"]
+
+
+def test_a_broken_line_is_remembered_over_a_restart() -> None:
+    log = Log(BREAKING)
+    log.read(b"mail webd: denied for " + b"x" * 500)
+    again = Log(BREAKING)
+    again.matcher.restore(log.matcher.connects())
+    assert again.addresses(b"mail webd: welcome from 203.0.113.7") == []
+    assert again.addresses(b"mail webd: welcome from 203.0.113.7") == ["203.0.113.7"]
+    assert again.matcher.connects() == []
 
 
 # -- logouts that the pid names

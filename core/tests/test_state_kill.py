@@ -22,7 +22,7 @@ from pop_before_smtp.api import LOGIN, LoginEvent
 
 state = State.open(Path(sys.argv[1]))
 writer = StateWriter(state)
-begin = max((checkpoint.offset for checkpoint in state.checkpoints().values()), default=0)
+begin = max((checkpoint.offset for checkpoint in state.positions().values()), default=0)
 for start in itertools.count(begin, 50):
     logins = [
         LoginEvent(
@@ -65,7 +65,7 @@ def test_after_any_kill_no_login_is_missing_that_the_position_has_passed(tmp_pat
             seen = len(list(beside.logins(0)))
         state = State.open(tmp_path, patience=0)
         logins = list(state.logins(0))
-        (checkpoint,) = state.checkpoints().values()
+        (checkpoint,) = state.positions().values()
         ((*_, name, _at, _address),) = state.connects()
         state.close()
         assert seen == len(logins), "a reader sees what the next start sees"

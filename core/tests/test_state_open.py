@@ -9,6 +9,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,23 @@ def test_a_database_that_all_may_read_is_closed_to_them(tmp_path: Path) -> None:
     fill(tmp_path).chmod(0o666)
     State.open(tmp_path).close()
     assert oct(mode(tmp_path / "state.sqlite")) == oct(0o640)
+
+
+def test_a_database_of_the_first_schema_keeps_what_it_holds(tmp_path: Path) -> None:
+    path = fill(tmp_path)
+    (first, *_) = db._SCHEMA
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"DROP TABLE login; DROP TABLE source; DROP TABLE session; DROP TABLE revocation; {first}"  # noqa: S608 - ours
+            "INSERT INTO login VALUES (1, '198.51.0.7', 'ann', NULL, 1, 'log', 'popd', 9, 1.0, 2.0);"
+            "INSERT INTO source VALUES ('log', '18446744073709551615', '2', 3, x'34ff', 2); PRAGMA user_version = 1"
+        )
+    state = State.open(tmp_path)
+    known = Checkpoint(device=2**64 - 1, inode=2, offset=3, fingerprint=b"4\xff", fingerprint_size=2)
+    assert (state.positions(), [login.address for login in state.logins(0)]) == ({"log": known}, ["198.51.0.7"])
+    state.append([], {"journal": "s=1;i=2", "log": known})
+    assert state.positions() == {"journal": "s=1;i=2", "log": known}
+    state.close()
 
 
 # -- one daemon
@@ -174,7 +192,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "time of no kind": sql("UPDATE login SET last = 'soon' WHERE id = 7"),
     "no UTF-8": sql("UPDATE login SET address = CAST(x'ff31' AS TEXT) WHERE id = 7"),
     "schema of no kind": sql("PRAGMA user_version = -1"),
-    "position of no kind": sql("UPDATE source SET inode = 'x'"),
+    "position of no kind": sql("UPDATE source SET position = '{'"),
 }
 
 
@@ -186,7 +204,7 @@ def test_damage_is_set_aside_with_an_alarm(
     damage(path)
     damaged = path.read_bytes()[100:]  # the header may say WAL by then
     state = State.open(tmp_path)
-    assert (list(state.logins(0)), state.checkpoints()) == ([], {})
+    assert (list(state.logins(0)), state.positions()) == ([], {})
     assert state.owned() == {Path("/relay")}, "our map is still ours"
     assert (tmp_path / "state.sqlite.corrupt").read_bytes()[100:] == damaged
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -194,7 +212,7 @@ def test_damage_is_set_aside_with_an_alarm(
     state.append([event(1)], HERE)
     state.close()
     state = State.open(tmp_path)
-    assert (len(list(state.logins(0))), state.checkpoints()) == (1, HERE)
+    assert (len(list(state.logins(0))), state.positions()) == (1, HERE)
     state.close()
 
 
@@ -242,9 +260,9 @@ def test_damage_at_run_time_begins_anew_and_stores_no_position_until_the_next_st
     assert len(list(state.logins(0))) == 2
     state.close()
     state = State.open(tmp_path)
-    assert (len(list(state.logins(0))), state.checkpoints()) == (2, {})
+    assert (len(list(state.logins(0))), state.positions()) == (2, {})
     state.append([], HERE)
-    assert state.checkpoints() == HERE
+    assert state.positions() == HERE
     state.close()
 
 

@@ -40,7 +40,7 @@ def asked(directory: Path) -> dict[str, Any]:
     with read(directory) as state:
         return {
             "logins": sorted(login.address for login in state.logins(0)),
-            "offsets": [checkpoint.offset for checkpoint in state.checkpoints().values()],
+            "offsets": [checkpoint.offset for checkpoint in state.positions().values()],
             "connects": state.connects(),
             "revocations": state.revocations(),
             "owned": sorted(map(str, state.owned())),

@@ -108,7 +108,7 @@ def test_a_position_of_any_file_system_comes_back(state: State) -> None:
     here = {LOGFILE: checkpoint(10), "odd \udcff": checkpoint(0, device=2**64 - 1, inode=2**63, fingerprint=b"")}
     state.append([], here)
     state.append([], {LOGFILE: checkpoint(20)})
-    assert state.checkpoints() == here | {LOGFILE: checkpoint(20)}
+    assert state.positions() == here | {LOGFILE: checkpoint(20)}
 
 
 def test_what_the_matcher_remembers_is_replaced_as_a_whole(state: State) -> None:

@@ -84,7 +84,7 @@ def positions(state: State) -> list[int]:
 
 
 def offset(state: State) -> int:
-    return state.checkpoints()["log"].offset
+    return state.positions()["log"].offset
 
 
 def test_what_waits_is_stored_together_within_moments(state: Broken, writer: StateWriter) -> None:
@@ -256,7 +256,7 @@ def test_close_with_a_full_disk_says_what_that_means(
     writer.submit(events(1), behind(2))
     writer.close()
     assert "the next start reads them from the log again" in caplog.text
-    assert (positions(state), state.checkpoints()) == ([], {})
+    assert (positions(state), state.positions()) == ([], {})
 
 
 @pytest.mark.usefixtures("quick")

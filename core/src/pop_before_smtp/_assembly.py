@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ._host import Host
 from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Policy
-from ._sources import check
+from ._sources import problem
 from ._state import State
 from .api import Map
 from .errors import ConfigError, StateError
@@ -81,19 +81,10 @@ def map_problems(config: Config, opened: list[Map], owned: Collection[Path]) -> 
     return problems
 
 
-def source_problems(config: Config, known: Collection[str] | Mapping[str, object]) -> list[str]:
+def source_problems(config: Config, known: Collection[str]) -> list[str]:
     """Return what speaks against reading the sources. One that is missing but ``known`` is just being rotated."""
-    problems = []
-    for index, source in enumerate(config.sources):
-        key = f"source[{index}].path"
-        if source.name == "stdin":
-            continue
-        if os.path.lexists(source.path):
-            if problem := check(source.path):
-                problems.append(f"{key}: {problem}")
-        elif source.name not in known and source.missing == "error":
-            problems.append(f'{key}: {source.path} does not exist; correct it, or set missing = "wait"')
-    return problems
+    found = ((index, each, problem(each, known)) for index, each in enumerate(config.sources))
+    return [f"source[{index}].{each.kind}: {text}" for index, each, text in found if text]
 
 
 def state(config: Config) -> State:

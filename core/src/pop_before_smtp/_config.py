@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,21 +27,65 @@ _SECOND = Seconds(1)
 
 @frozen(kw_only=True)
 class SourceSettings:
-    """One ``[[source]]``."""
+    """One ``[[source]]``: a ``path``, or ``journal``, ``command`` or ``listen``."""
 
-    path: Path
-    """A log file, or ``-`` for standard input."""
+    path: Path | None = None
+    """A log file, a pattern of several (``*``, ``?``, ``[...]``), a named pipe, or ``-`` for standard input."""
+    journal: bool = False
+    """systemd's journal."""
+    command: tuple[str, ...] = ()
+    """A program and its arguments; its standard output is the log. Started anew whenever it ends."""
+    listen: Path | None = None
+    """A unix datagram socket, made here, that a syslog daemon sends records to."""
     format: str = "auto"
     """``auto``, ``syslog``, or the name of a parser's own header as ``dovecot``."""
     timezone: zoneinfo.ZoneInfo | None = None
     """Of stamps without a zone; None is the machine's."""
     missing: Literal["error", "wait"] = "error"
     """What a file that does not exist at the first start is."""
+    hosts: tuple[str, ...] = ()
+    """The hosts whose records count, as the log names them; empty means all."""
+    escaped: Literal["auto", True, False] = "auto"
+    """Whoever writes the log lets no client begin a line of its own; ``auto`` looks at this machine's syslog daemon."""
+    units: tuple[str, ...] = ()
+    """The systemd units whose records count, instead of those that the parsers name."""
+    uids: tuple[int, ...] | None = None
+    """The user ids whose records count, instead of those that the parsers name; empty means any."""
+    identifiers: tuple[str, ...] = ()
+    """Only records with these syslog identifiers are asked for; empty means all."""
+    mode: str = "0600"
+    """Who may send to the socket, in octal."""
+    group: str | None = None
+    """The socket's group; None is the daemon's own."""
+
+    @property
+    def kind(self) -> str:
+        """The key that says what it is: ``path``, ``journal``, ``command`` or ``listen``."""
+        return next((kind for kind in _SOURCES if getattr(self, kind)), "path")
 
     @property
     def name(self) -> str:
         """What log lines, the state and ``why`` call this source."""
-        return "stdin" if str(self.path) == "-" else str(self.path)
+        if self.kind == "path":
+            return "stdin" if str(self.path) == "-" else str(self.path)
+        if self.kind == "journal":
+            return ":".join(("journal", *self.units, *self.identifiers))
+        return f"command {shlex.join(self.command)}" if self.kind == "command" else f"socket {self.listen}"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that this kind of source has."""
+        return self.kind, *_SOURCES[self.kind]
+
+
+_LINES = ("format", "timezone", "hosts", "escaped")
+_SOURCES = {
+    "path": (*_LINES, "missing"),
+    "journal": ("hosts", "units", "uids", "identifiers"),
+    "command": _LINES,
+    "listen": ("timezone", "hosts", "mode", "group"),
+}
+"""The kinds of sources, each with the keys that it has."""
 
 
 @frozen(kw_only=True)
@@ -211,14 +257,30 @@ def _contradictions(file: _File, registry: Registry) -> list[str]:
     formats = ["auto", "syslog", *(header.name for parser in registry.parsers for header in parser.headers)]
     names = [source.name for source in file.source]
     for index, source in enumerate(file.source):
+        problems += [f"source[{index}]{problem}" for problem in _source(source)]
         if source.format not in formats:
             problems.append(f'source[{index}].format: "{source.format}" is none of {", ".join(formats)}')
         if names.index(source.name) != index:
-            problems.append(f'source[{index}].path: "{source.path}" is followed already')
+            problems.append(f'source[{index}].{source.kind}: "{source.name}" is followed already')
     if registry.plugins and not registry.parsers:
         problems.append("plugins: none of them parses a log; add one for your POP or IMAP server")
     limits = ("max_leases", "max_addresses_per_user")
     return problems + [f"policy.{key}: must be 1 or more" for key in limits if getattr(file.policy, key) < 1]
+
+
+def _source(source: SourceSettings) -> Iterator[str]:
+    """Yield what does not fit together in one source, each beginning with the key."""
+    named = [kind for kind in _SOURCES if getattr(source, kind)]
+    if len(named) != 1:
+        yield f": name one of {', '.join(_SOURCES)}" + (f", not {' and '.join(named)}" if named else "")
+        return
+    for attribute in attrs.fields(SourceSettings):
+        if attribute.name not in source.keys and getattr(source, attribute.name) != attribute.default:
+            yield f".{attribute.name}: a source with {source.kind} does not have this key; remove it"
+    if not re.fullmatch("0?[0-7]{3}", source.mode):
+        yield f'.mode: "{source.mode}" is no mode; write it in octal, as "0660"'
+    elif int(source.mode, 8) & 0o002:
+        yield f'.mode: "{source.mode}" lets everybody on this machine write log records; leave the last digit at 0'
 
 
 def netblocks(writer: WriterSettings) -> Netblocks:

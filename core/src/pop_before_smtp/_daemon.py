@@ -16,7 +16,7 @@ from ._config import Config
 from ._engine import Engine
 from ._mapthread import MapThread
 from ._notify import notify, watchdog_interval
-from ._record import Batch
+from ._record import Batch, Records
 from ._replay import replay
 from ._sources import Source, open_sources
 from ._state import Connect, State
@@ -77,7 +77,7 @@ class Daemon:
         """
         state = self._prepare()
         try:
-            sources = open_sources(self._config, self._clock, state.checkpoints() if state else {})
+            sources = open_sources(self._config, self._clock, state.positions() if state else {})
             if state:
                 await self._start_maps(state)
             async with asyncio.TaskGroup() as group:
@@ -112,7 +112,7 @@ class Daemon:
                 self._maps = assembly.maps(self._config)
             with assembly.collected(problems):
                 state = assembly.state(self._config)
-        problems += assembly.source_problems(self._config, state.checkpoints() if state else ())
+        problems += assembly.source_problems(self._config, state.positions() if state else ())
         if state and self._maps:
             problems += assembly.map_problems(self._config, self._maps, state.owned())
         if problems:
@@ -170,7 +170,7 @@ class Daemon:
         async for batch in source.batches():
             self._feed(batch)
 
-    def _feed(self, batch: Batch) -> None:
+    def _feed(self, batch: Batch | Records) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         if now - self._looked >= _LOOK:
             self._looked = now
@@ -184,7 +184,7 @@ class Daemon:
             self._hand_over()
             self._wake.set()
 
-    def _remember(self, writer: StateWriter, logins: list[LoginEvent], batch: Batch) -> None:
+    def _remember(self, writer: StateWriter, logins: list[LoginEvent], batch: Batch | Records) -> None:
         """Have the logins stored, and with them how far the log has been read and what its last lines left open."""
         connects = self._engine.matcher.connects()
         changed = None if connects == self._connects else connects

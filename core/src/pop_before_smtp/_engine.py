@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Policy
-from ._record import Batch
+from ._record import Batch, Records
 from .api import LOGIN, LoginEvent
 
 _log = logging.getLogger("pop_before_smtp.engine")
@@ -24,11 +24,11 @@ class Engine:
         self.outlets = outlets
         self.counts: Counter[str] = Counter()
 
-    def feed(self, batch: Batch, now: float, wall: float) -> list[LoginEvent]:
+    def feed(self, batch: Batch | Records, now: float, wall: float) -> list[LoginEvent]:
         """Apply a batch and return the logins to remember.
 
         Args:
-            batch: whole lines of one source.
+            batch: whole lines or records of one source.
             now: the lease clock.
             wall: the wall clock, in unix seconds.
         """

@@ -10,8 +10,9 @@ from attrs import frozen
 from ._address import Addresses
 from ._memory import Key, Memory
 from ._pattern import Grammar, Pattern, Rule, Spans, spans_of
-from ._record import Batch, Head
+from ._record import Batch, Head, Records
 from ._scan import Lines, scanner
+from ._trust import Trust
 from .api import CONNECT, FAILURE, LOGIN, LOGOUT, PART, Kind, LoginEvent, LogParser, Record
 
 _LONGEST = 8192
@@ -87,9 +88,13 @@ class Matcher:
         self._sessions = Memory(_SESSION_SECONDS, self.counts, "sessions_forgotten")
         self._parts = Memory(float("inf"), self.counts, "parts_forgotten")
 
-    def feed(self, batch: Batch) -> Iterator[LoginEvent]:
+    def feed(self, batch: Batch | Records) -> Iterator[LoginEvent]:
         """Yield the events of a batch in file order."""
-        for hit in self._hits(self._heads(batch), batch):
+        if isinstance(batch, Records):
+            for record in batch.records:
+                yield from self.events(record, batch.trust)
+            return
+        for hit in self._hits(self._heads(batch), batch, batch.layout.trust):
             yield _event(hit, batch)
 
     def tally(self, batches: Iterable[Batch]) -> Counter[tuple[str, Kind]]:
@@ -97,7 +102,8 @@ class Matcher:
         hits: Counter[Rule] = Counter()
         for origin, lines in self._gathered(batches):
             heads = origin.layout.heads(lines, origin.near, live=origin.live)
-            hits.update(hit[0] for hit in self._hits([(head, (0, 0)) for head in heads], origin))
+            found = self._hits([(head, (0, 0)) for head in heads], origin, origin.layout.trust)
+            hits.update(hit[0] for hit in found)
         tally: Counter[tuple[str, Kind]] = Counter()
         for rule, times in hits.items():
             tally[rule.parser, rule.kind] += times
@@ -122,10 +128,15 @@ class Matcher:
             if record := batch.layout.record(line, batch, batch.position + start):
                 yield record
 
-    def events(self, record: Record) -> Iterator[LoginEvent]:
-        """Yield the events of one record. Feeding a batch gives the events of its records, one after the other."""
+    def events(self, record: Record, trust: Trust | None = None) -> Iterator[LoginEvent]:
+        """Yield the events of one record. Feeding a batch gives the events of its records, one after the other.
+
+        Args:
+            record: what the log says.
+            trust: what of its source is believed; all if None.
+        """
         head = record.time, record.host, record.program, record.pid, record.message
-        for hit in self._hits([(head, (0, 0))], record):
+        for hit in self._hits([(head, (0, 0))], record, trust or Trust()):
             yield _event(hit, record)
 
     def trace(self, record: Record) -> Sequence[Attempt]:
@@ -133,12 +144,17 @@ class Matcher:
         return [self._attempt(rule, record) for rule in self._rules[record.program]]
 
     def connects(self) -> list[tuple[str, bytes, bytes, str, float, str]]:
-        """Return the addresses that wait for their logins: source, host, program, pid or session, time, address."""
-        return self._connects.dump()
+        """Return what the last lines left open: source, host, program, pid or session, time, address.
+
+        That are the addresses that wait for their logins, and without an address the processes whose last line was
+        broken.
+        """
+        return self._connects.dump() + self._parts.dump()
 
     def restore(self, connects: Iterable[tuple[str, bytes, bytes, str, float, str]]) -> None:
         """Remember what :meth:`connects` gave."""
-        self._connects.load(connects)
+        for each in connects:
+            (self._connects if each[5] else self._parts).load([each])
 
     def _lines(self, batch: Batch) -> tuple[Lines, list[bytes]]:
         """Return where the lines are that hold a literal, and the lines, cut to what is looked at."""
@@ -169,9 +185,12 @@ class Matcher:
         # Line by line in each step, not step by step for each line: code and data stay in the processor's caches.
         return zip(batch.layout.heads(lines, batch.near, live=batch.live), spots, strict=True)
 
-    def _hits(self, heads: Iterable[tuple[Head | None, tuple[int, int]]], origin: Batch | Record) -> Iterator[_Hit]:
+    def _hits(
+        self, heads: Iterable[tuple[Head | None, tuple[int, int]]], origin: Batch | Record, trust: Trust
+    ) -> Iterator[_Hit]:
         """Yield the lines that are believed. They come as heads, for a record each would cost a fifth of the time."""
         all_rules, judge, latest = self._rules, self._from, origin.limit
+        strict, trusted = trust.strict, origin.trusted
         for head, spot in heads:
             if not head:
                 continue
@@ -181,9 +200,11 @@ class Matcher:
                     break
             else:
                 continue
-            spans = spans_of(match)
-            if rule.in_parts and self._is_part(rule, (origin.source, host, program, _decoded(pid))):
+            if ((strict or host != trust.familiar) and self._doubted(trust.refusal(rule.parser, host, trusted))) or (
+                rule.in_parts and self._is_part(rule, (origin.source, host, program, _decoded(pid)))
+            ):
                 continue
+            spans = spans_of(match)
             address, refusal = judge(rule, spans, message)
             if time is None or time > latest:
                 time, late = _when(time, latest, origin.received, live=origin.live)
@@ -198,6 +219,12 @@ class Matcher:
                 if not real:
                     continue
             yield rule, spans, message, time, address, session, spot
+
+    def _doubted(self, reason: str) -> bool:
+        """Count why a source's record is not believed; return whether there is a reason."""
+        if reason:
+            self.counts[reason] += 1
+        return bool(reason)
 
     def _is_part(self, rule: Rule, key: Key) -> bool:
         """Return whether a line is one that the server broke, or the rest of one."""

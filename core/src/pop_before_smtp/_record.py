@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 
 from attrs import define, field, frozen
 
 from ._pattern import Grammar
 from ._stamp import CALENDAR, COUNTER, Stamps, counted
+from ._trust import Trust
 from .api import LogHeader, Record
 
 Head = tuple[float | None, bytes, bytes, bytes, bytes]
@@ -50,6 +51,10 @@ class Checkpoint:
     fingerprint_size: int
 
 
+Position = Checkpoint | str
+"""How far a source has been read: in a file, or the journal's cursor."""
+
+
 class Layout:
     """How the lines of one source are taken apart: as syslog writes them, or as one server writes its own file.
 
@@ -57,12 +62,21 @@ class Layout:
         headers: the servers' own files that are known.
         format: ``auto``, ``syslog`` or the name of a header.
         zone: what a stamp without a zone means; None is the machine's own.
+        trust: what of the source is believed; all if None.
 
     Raises:
         PluginError: a header's pattern does not fit the contract.
     """
 
-    def __init__(self, headers: Sequence[LogHeader] = (), *, format: str = "auto", zone: tzinfo | None = None) -> None:  # noqa: A002 - the key in [[source]]
+    def __init__(
+        self,
+        headers: Sequence[LogHeader] = (),
+        *,
+        format: str = "auto",  # noqa: A002 - the key in [[source]]
+        zone: tzinfo | None = None,
+        trust: Trust | None = None,
+    ) -> None:
+        self.trust = trust or Trust()
         self._headers = [(header, Grammar(f"header {header.name!r}", header.line, _GROUPS)) for header in headers]
         self._stamps = Stamps(zone)
         self._own: tuple[LogHeader, Grammar] | None = None
@@ -70,6 +84,7 @@ class Layout:
         """What the file is need not be asked any more."""
         if format not in {"auto", "syslog"}:
             self._own = next(known for known in self._headers if known[0].name == format)
+            self.trust.own = True
 
     def sniff(self, head: bytes) -> None:
         """Decide by the first lines of a file what it is, unless that is decided; a draw goes to syslog.
@@ -86,6 +101,7 @@ class Layout:
         if votes:
             winner = max(votes, key=lambda each: (votes[each], each == 0))
             self._own = self._headers[winner - 1] if winner else None
+            self.trust.own = self._own is not None
             self.decided = True
 
     def _vote(self, line: bytes) -> int:
@@ -209,6 +225,11 @@ class Batch:
     """Where the source stands behind this batch; None for streams."""
 
     @property
+    def trusted(self) -> Mapping[str, bytes]:
+        """The journal's fields: none. As :attr:`pop_before_smtp.api.Record.trusted`."""
+        return {}
+
+    @property
     def near(self) -> float:
         """The moment near which stamps without a year are: the limit, or receipt where there is none."""
         return min(self.limit, self.received)
@@ -217,3 +238,15 @@ class Batch:
         """Return whether the same is known of its lines as of those before: where from, when, how."""
         mine = self.source, self.received, self.limit, self.live, self.layout
         return mine == (last.source, last.received, last.limit, last.live, last.layout)
+
+
+@define(kw_only=True)
+class Records:
+    """Records that come taken apart, as from the journal."""
+
+    source: str
+    records: Sequence[Record]
+    trust: Trust = field(factory=Trust)
+    """What of the source is believed."""
+    checkpoint: str | None = None
+    """Where the source stands behind them, for one that can go on from there."""

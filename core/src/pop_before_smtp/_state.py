@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import _statedb as db
-from ._record import Checkpoint
+from ._record import Position
 from ._statefiles import DATABASE, create, explained, prepare, quiet, read_maps, set_aside, take_lock, write_maps
 from ._statereader import Connect, Login, StateReader, fold, read
 from .api import LOGIN, LoginEvent
@@ -33,7 +33,7 @@ _LOGIN = "INSERT INTO login VALUES", "(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SESSION = "INSERT INTO session VALUES", "(?, ?, ?, ?, ?, ?)"
 _ROWS = 500
 """So many rows are one statement: each gives up the interpreter's lock, and a busy loop keeps it for 5 ms then."""
-_POSITION = "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?)"
+_POSITION = "INSERT OR REPLACE INTO source VALUES (?, ?)"
 _REVOKE = "INSERT INTO revocation VALUES (?1, ?2) ON CONFLICT (subject) DO UPDATE SET at = max(at, ?2)"
 _FOLD = """
     CREATE TEMP TABLE folded AS
@@ -51,11 +51,11 @@ class State(StateReader):
         super().__init__(directory, _open_or_begin(directory / DATABASE))
         self._lock = lock
         try:
-            for question in (self.checkpoints, self.connects, self.revocations):
+            for question in (self.positions, self.connects, self.revocations):
                 question()
         except StateError as error:
             self._begin_anew(error)
-        self._positions = True
+        self._storing = True
 
     @classmethod
     def open(cls, directory: Path, *, patience: float = 5.0) -> Self:
@@ -85,7 +85,7 @@ class State(StateReader):
     def append(
         self,
         logins: Sequence[LoginEvent],
-        checkpoints: Mapping[str, Checkpoint],
+        positions: Mapping[str, Position],
         connects: Sequence[Connect] | None = None,
         revocations: Mapping[str, float] | None = None,
     ) -> None:
@@ -93,7 +93,7 @@ class State(StateReader):
 
         Args:
             logins: folded here; events of another kind are left out.
-            checkpoints: where the sources stand behind these logins.
+            positions: where the sources stand behind these logins.
             connects: all that the matcher remembers there; None leaves what is stored.
             revocations: subject to unix seconds.
 
@@ -106,9 +106,9 @@ class State(StateReader):
             self._insert(*_LOGIN, rows)
             if revocations:
                 self._many(_REVOKE, [(db.raw(subject), at) for subject, at in revocations.items()])
-            if self._positions and checkpoints:
-                self._many(_POSITION, [_position(name, checkpoint) for name, checkpoint in checkpoints.items()])
-            if self._positions and connects is not None:
+            if self._storing and positions:
+                self._many(_POSITION, [(db.raw(name), db.position_text(each)) for name, each in positions.items()])
+            if self._storing and connects is not None:
                 self._rows("DELETE FROM session")
                 self._insert(
                     *_SESSION,
@@ -185,7 +185,7 @@ class State(StateReader):
         """Go on with an empty database, and store no position: the next start shall find in the log what is lost."""
         self._connection.close()
         self._connection = _begin(self._path, error)
-        self._positions = False
+        self._storing = False
 
     def _insert(self, head: str, row: str, rows: Sequence[Sequence[object]]) -> None:
         for start in range(0, len(rows), _ROWS):
@@ -223,17 +223,6 @@ def _folded(logins: Iterable[LoginEvent]) -> list[tuple[object, ...]]:
         (address, raw(user), raw(service), tls, raw(source), raw(parser), position, first, last)
         for (address, user, service, tls, source), (parser, position, first, last) in series.items()
     ]
-
-
-def _position(name: str, checkpoint: Checkpoint) -> tuple[object, ...]:
-    return (
-        db.raw(name),
-        str(checkpoint.device),
-        str(checkpoint.inode),
-        checkpoint.offset,
-        checkpoint.fingerprint,
-        checkpoint.fingerprint_size,
-    )
 
 
 def _open_or_begin(path: Path) -> sqlite3.Connection:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from attrs import asdict
+
+from ._record import Checkpoint, Position
 from .errors import StateError
 
 _SCHEMA = (
@@ -25,11 +29,20 @@ _SCHEMA = (
         at REAL NOT NULL, address TEXT NOT NULL);
     CREATE TABLE revocation (subject PRIMARY KEY, at REAL NOT NULL);
     """,
+    """
+    CREATE TABLE read (name PRIMARY KEY, position TEXT NOT NULL);
+    INSERT INTO read SELECT name, json_object(
+        'device', device, 'inode', inode, 'offset', offset,
+        'fingerprint', lower(hex(fingerprint)), 'fingerprint_size', fingerprint_size) FROM source;
+    DROP TABLE source;
+    ALTER TABLE read RENAME TO source;
+    """,
 )
 """Step n makes schema n out of schema n-1; ``PRAGMA user_version`` says which one a file has.
 
 Columns without a type hold text, or a blob where that is not ASCII, for what comes from a log or a command line may be
-no UTF-8. ``device`` and ``inode`` are text since they are unsigned and SQLite's integers are not.
+no UTF-8. A ``position`` is JSON: an object for a file, a text for the journal. In the object ``device`` and ``inode``
+are text since they are unsigned and SQLite's integers are not. A ``session`` without an address is a broken line's.
 """
 
 _GARBAGE = """
@@ -174,6 +187,24 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 def raw(text: str | None) -> str | bytes | None:
     """Return what is stored for text from a log or a command line."""
     return text if text is None or text.isascii() else text.encode(errors="surrogateescape")
+
+
+def position_text(position: Position) -> str:
+    """Return what is stored for a position."""
+    if isinstance(position, str):
+        return json.dumps(position)
+    fields = asdict(position)
+    fields |= {name: str(fields[name]) for name in ("device", "inode")} | {"fingerprint": position.fingerprint.hex()}
+    return json.dumps(fields)
+
+
+def position(stored: bytes) -> Position:
+    """Return the position of which :func:`position_text` made this. Raises ValueError, TypeError or KeyError."""
+    fields = json.loads(stored)
+    if isinstance(fields, str):
+        return fields
+    fields |= {name: int(fields[name]) for name in ("device", "inode")}
+    return Checkpoint(**fields | {"fingerprint": bytes.fromhex(fields["fingerprint"])})
 
 
 def text(stored: bytes) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from . import _statedb as db
-from ._record import Checkpoint
+from ._record import Position
 from ._statefiles import DATABASE, SIDECARS, explained, quiet, read_maps
 from .errors import StateError
 
 Connect = tuple[str, bytes, bytes, str, float, str]
-"""An address that waits for its login: source, host, program, pid or name of the session, unix seconds, address."""
+"""What a line left open: source, host, program, pid or name of the session, unix seconds, and the address that waits
+for its login; none after a line that the server broke."""
 
 _SELECT = """
     SELECT address, user, service, tls, source, parser, position, first, last FROM login
@@ -94,15 +95,10 @@ class StateReader:
                     last,
                 )
 
-    def checkpoints(self) -> dict[str, Checkpoint]:
+    def positions(self) -> dict[str, Position]:
         """Return how far each source had been read when the last of these logins was stored."""
         with self._reading():
-            return {
-                db.text(name): Checkpoint(
-                    device=int(device), inode=int(inode), offset=offset, fingerprint=fingerprint, fingerprint_size=size
-                )
-                for name, device, inode, offset, fingerprint, size in self._rows("SELECT * FROM source")
-            }
+            return {db.text(name): db.position(position) for name, position in self._rows("SELECT * FROM source")}
 
     def connects(self) -> list[Connect]:
         """Return what the matcher remembered at these positions, for ``Matcher.restore``."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import Factory, define
 
-from ._record import Checkpoint
+from ._record import Position
 from ._state import Connect, State
 from .api import LoginEvent
 from .errors import StateError
@@ -38,14 +38,14 @@ class _Pending:
     """What one transaction is to store."""
 
     logins: list[LoginEvent] = Factory(list)
-    checkpoints: dict[str, Checkpoint] = Factory(dict)
+    positions: dict[str, Position] = Factory(dict)
     connects: Sequence[Connect] | None = None
     revocations: dict[str, float] = Factory(dict)
 
     def add(self, later: _Pending) -> None:
         """Join what came later."""
         self.logins += later.logins
-        self.checkpoints |= later.checkpoints
+        self.positions |= later.positions
         self.connects = self.connects if later.connects is None else later.connects
         self.revocations |= later.revocations
 
@@ -73,7 +73,7 @@ class StateWriter:
     def submit(
         self,
         logins: Sequence[LoginEvent],
-        checkpoints: Mapping[str, Checkpoint],
+        positions: Mapping[str, Position],
         connects: Sequence[Connect] | None = None,
         revocations: Mapping[str, float] | None = None,
     ) -> None:
@@ -86,8 +86,8 @@ class StateWriter:
             if len(self._pending.logins) >= _MOST:
                 self._give_up()
             if not self._complete:
-                checkpoints, connects = {}, None
-            self._pending.add(_Pending(list(logins), dict(checkpoints), connects, dict(revocations or {})))
+                positions, connects = {}, None
+            self._pending.add(_Pending(list(logins), dict(positions), connects, dict(revocations or {})))
             many = len(self._pending.logins) >= _LOGINS and not self.problem
             if self._due is None or many:
                 self._due = time.monotonic() + (0.0 if many else _SECONDS)
@@ -161,7 +161,7 @@ class StateWriter:
         if pending == _Pending():
             return
         try:
-            self._state.append(pending.logins, pending.checkpoints, pending.connects, pending.revocations)
+            self._state.append(pending.logins, pending.positions, pending.connects, pending.revocations)
         except Exception as error:
             self._failed(error, pending)
             raise

@@ -110,7 +110,7 @@ def _is_choice(kind: Any) -> bool:
 
 
 def _choice(value: object, kind: Any) -> object:
-    if value not in get_args(kind):
+    if not any(value == choice and type(value) is type(choice) for choice in get_args(kind)):
         raise ValueError(f"{_show(value)} is none of {', '.join(map(_show, get_args(kind)))}")
     return value
 
@@ -185,4 +185,6 @@ def _plain(error: BaseException) -> str:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -150,6 +150,14 @@ class LogParser:
     )
     detect: tuple[str, ...] = ()
     """Programs or files whose presence says that the server is on this machine (absolute paths)."""
+    units: tuple[str, ...] = ()
+    """The systemd units that the server runs as, ``*`` and ``?`` matching as in a shell: ``dovecot.service``.
+
+    In the journal only their records are believed, which no other user's process can write; without units none is,
+    unless the configuration names some.
+    """
+    uids: tuple[int, ...] = (0,)
+    """The user ids as which it writes its log, for the same purpose; empty means any."""
 
 
 @frozen(kw_only=True, slots=False)  # without slots it is made in two thirds of the time, and there is one per login

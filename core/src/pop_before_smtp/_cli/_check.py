@@ -58,7 +58,7 @@ def _memory(config: Config) -> tuple[set[str], set[Path]]:
     if not config.state_dir.exists():
         return set(), set()
     with read(config.state_dir) as state:
-        return set(state.checkpoints()), set(state.owned())
+        return set(state.positions()), set(state.owned())
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def effective(config: Config) -> dict[str, Any]:
         "plugins": [plugin.name for plugin in config.registry.plugins],
         "grace": config.grace,
         "state_dir": str(config.state_dir),
-        "source": [_plain(source) for source in config.sources],
+        "source": [{key: value for key, value in _plain(each).items() if key in each.keys} for each in config.sources],
         "policy": _plain(config.policy),
         "writer": [
             {**_plain(writer.outlet), "grace": config.grace_of(writer), **_plain(writer.settings)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Protocol
 
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config, SourceSettings
-from pop_before_smtp._record import Batch, Checkpoint, Layout
+from pop_before_smtp._record import Batch, Checkpoint, Layout, Position, Records
+from pop_before_smtp._trust import Senders, Trust
 
 from .file import FileSource, check
 from .plain import read_all
@@ -28,35 +30,67 @@ class Source(Protocol):
     caught_up: asyncio.Event
     """Set when what was there at the start has been read, or when there is nothing to read yet."""
 
-    def batches(self) -> AsyncIterator[Batch]:
+    def batches(self) -> AsyncIterator[Batch | Records]:
         """Yield what is there and what comes; cancel the task to stop."""
 
 
 def layout(config: Config, source: SourceSettings) -> Layout:
-    """Return how the lines of a source are taken apart."""
+    """Return how the lines of a source are taken apart, and what of them is believed."""
     headers = [header for parser in config.registry.parsers for header in parser.headers]
-    return Layout(headers, format=source.format, zone=source.timezone)
+    trust = Trust(source.name, hosts=source.hosts, escaped=source.escaped is not False)
+    return Layout(headers, format=source.format, zone=source.timezone, trust=trust)
 
 
-def open_sources(config: Config, clock: Clock, checkpoints: Mapping[str, Checkpoint]) -> list[Source]:
+def senders(config: Config, source: SourceSettings) -> dict[str, Senders]:
+    """Return by parser whose records in the journal are believed: what the source names, or else the parser."""
+    return {
+        parser.name: Senders(
+            units=source.units or parser.units, uids=parser.uids if source.uids is None else source.uids
+        )
+        for parser in config.registry.parsers
+    }
+
+
+def problem(source: SourceSettings, known: Collection[str]) -> str | None:
+    """Return what speaks against reading a source, for people.
+
+    Args:
+        source: its settings.
+        known: the sources that have been read before: one of them that is missing is just being rotated.
+    """
+    if source.path is None or source.name == "stdin":
+        return None
+    if os.path.lexists(source.path):
+        return check(source.path)
+    if source.name not in known and source.missing == "error":
+        return f'{source.path} does not exist; correct it, or set missing = "wait"'
+    return None
+
+
+def open_sources(config: Config, clock: Clock, positions: Mapping[str, Position]) -> list[Source]:
     """Return the configured sources; nothing is opened before their batches are asked for.
 
     Args:
         config: the effective configuration.
         clock: the time.
-        checkpoints: how far sources were read before, by name.
+        positions: how far sources were read before, by name.
     """
     watch = Watch()
-    sources: list[Source] = []
-    for each in config.sources:
-        name, horizon = each.name, config.longest_grace
-        parts = layout(config, each)
-        if name == "stdin":
-            sources.append(StreamSource(name, 0, parts, clock, horizon=horizon))
-        else:
-            known = checkpoints.get(name)
-            sources.append(FileSource(name, each.path, parts, clock, checkpoint=known, horizon=horizon, watch=watch))
-    return sources
+    return [_open(config, each, clock, positions, watch) for each in config.sources]
 
 
-__all__ = ["FileSource", "Source", "StreamSource", "Watch", "check", "layout", "open_sources", "read_all"]
+def _open(
+    config: Config, source: SourceSettings, clock: Clock, positions: Mapping[str, Position], watch: Watch
+) -> Source:
+    name, horizon = source.name, config.longest_grace
+    if name == "stdin":
+        return StreamSource(name, 0, layout(config, source), clock, horizon=horizon)
+    if source.path:
+        known = positions.get(name)
+        checkpoint = known if isinstance(known, Checkpoint) else None
+        parts = layout(config, source)
+        return FileSource(name, source.path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch)
+    raise NotImplementedError(source.kind)
+
+
+__all__ = ["FileSource", "Source", "StreamSource", "Watch", "layout", "open_sources", "problem", "read_all", "senders"]
