@@ -3,6 +3,8 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pop_before_smtp import LOGIN, LoginEvent
 from pop_before_smtp._config import PolicySettings
 from pop_before_smtp._host import Host
@@ -107,3 +109,30 @@ def test_netblocks_first_match_wins() -> None:
 )
 def test_netblocks_that_cover_everything(networks: list[str], everything: bool) -> None:
     assert Netblocks.of(map(net, networks)).everything() is everything
+
+
+def network4(prefix: int, number: int) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network((number << 24, prefix), strict=False)
+
+
+NETWORKS = st.builds(network4, st.integers(0, 8), st.integers(0, 255)) | st.builds(
+    lambda prefix, number: ipaddress.IPv6Network((number << 120, prefix), strict=False),
+    st.integers(0, 8),
+    st.integers(0, 255),
+)
+
+
+@given(st.lists(st.tuples(NETWORKS, st.booleans()), max_size=12), st.data())
+def test_netblocks_answer_for_each_address_what_the_first_entry_says(
+    entries: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, bool]], data: st.DataObject
+) -> None:
+    blocks = Netblocks(entries)
+    number = data.draw(st.integers(0, 255)) << 24 | data.draw(st.sampled_from([0, 1, (1 << 24) - 1]))
+    for address in (ipaddress.IPv4Address(number), ipaddress.IPv6Address(number << 96)):
+        first = next((permitted for network, permitted in entries if address in network), False)
+        assert (str(address) in blocks) is first
+
+
+@pytest.mark.parametrize("address", ["", "192.0.2", "192.0.2.1.1", "fe80::1%eth0", "1:2", "192.0.2.1\0"])
+def test_what_is_no_address_grants_nothing(address: str) -> None:
+    assert judge(login(address)) == "bad_address"

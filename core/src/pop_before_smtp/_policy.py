@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ._config import PolicySettings
 from ._host import Host
-from ._networks import Address, Netblocks
+from ._networks import Address, Netblocks, Stretches
 from .api import LoginEvent
 
 PRIVATE = Netblocks.of(
@@ -27,8 +27,6 @@ NEVER = Netblocks.of(
 )
 """Unspecified, loopback, link-local, multicast and reserved: no client of ours is there."""
 
-_REMEMBERED = 100_000
-
 
 class Policy:
     """The rules of ``[policy]`` and what the machine itself forbids.
@@ -45,14 +43,15 @@ class Policy:
         self._exempt = Netblocks.of(settings.exempt)
         self._services = frozenset(settings.services)
         self._user = user_filter(settings.users)
-        self._known: dict[str, str | None] = {}
         self.refresh(host)
 
     def refresh(self, host: Host) -> None:
         """Judge from now on by a newer look at the machine."""
         self._host = host
         self._bridges = Netblocks.of(host.bridges)
-        self._known.clear()
+        rules = (NEVER, PRIVATE, self._bridges, self._proxies, self._refused, self._exempt)
+        networks = [network for blocks in rules for network, _ in blocks.entries]
+        self._reasons = Stretches([*networks, *map(ipaddress.ip_network, host.own)], self._address)
 
     def judge(self, event: LoginEvent) -> str | None:
         """Return why this login grants nothing; None if it may."""
@@ -65,34 +64,29 @@ class Policy:
         if event.address is None:
             return "no_address"
         try:
-            return self._known[event.address]
-        except KeyError:
-            reason = self._address(event.address)
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[event.address] = reason
-        return reason
+            return self._reasons[event.address]
+        except (OSError, ValueError):
+            return "bad_address"
 
-    def _address(self, text: str) -> str | None:
-        address = ipaddress.ip_address(text)
-        if address in NEVER:
+    def _address(self, address: Address) -> str | None:
+        if NEVER.permits(address):
             return "never"
-        if text in self._host.own:
+        if str(address) in self._host.own:
             return "own_address"
-        if address in self._proxies:
+        if self._proxies.permits(address):
             return "trusted_proxy"
-        if address in self._refused:
+        if self._refused.permits(address):
             return "refused_network"
-        if address in self._exempt:
+        if self._exempt.permits(address):
             return "exempt"
         return self._private(address)
 
     def _private(self, address: Address) -> str | None:
-        if self._settings.private_addresses == "allow" or address not in PRIVATE:
+        if self._settings.private_addresses == "allow" or not PRIVATE.permits(address):
             return None
         if self._settings.private_addresses == "refuse":
             return "private_address"
-        return "container" if self._host.container or address in self._bridges else None
+        return "container" if self._host.container or self._bridges.permits(address) else None
 
 
 def user_filter(patterns: Sequence[str]) -> Callable[[str | None], bool]:
