@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DISTRIBUTIONS := ./core[bdb,lmdb] $(patsubst %/pyproject.toml,./%,$(sort $(wildcard plugins/*/pyproject.toml)))
+DISTRIBUTIONS := ./core[bdb,lmdb,zstd] $(patsubst %/pyproject.toml,./%,$(sort $(wildcard plugins/*/pyproject.toml)))
 # The stamps stand in the venv: what they vouch for goes with it.
 CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test

@@ -40,8 +40,9 @@ _HOST = re.compile(rb"[0-9A-Za-z._:@/%\[\]-]+")
 class Checkpoint:
     """How far a file has been read.
 
-    ``fingerprint`` is a hash of the file's first bytes (as many as ``fingerprint_size``), so that a file that was
-    truncated and grown again, or another file with a reused inode number, is told from the one we knew.
+    ``fingerprint`` is a hash of the file's first bytes (as many as ``fingerprint_size``) and of those before the
+    offset, so that a file that was truncated and grown again, or another file with a reused inode number, is told from
+    the one we knew, and a copy of it is known again.
     """
 
     device: int
@@ -49,6 +50,8 @@ class Checkpoint:
     offset: int
     fingerprint: bytes
     fingerprint_size: int
+    others: tuple[Checkpoint, ...] = ()
+    """How far the files were read that rotation has made of the log."""
 
 
 Position = Checkpoint | str

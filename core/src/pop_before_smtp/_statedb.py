@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from attrs import asdict
@@ -193,18 +194,31 @@ def position_text(position: Position) -> str:
     """Return what is stored for a position."""
     if isinstance(position, str):
         return json.dumps(position)
-    fields = asdict(position)
+    return json.dumps(_plain(position))
+
+
+def _plain(position: Checkpoint) -> dict[str, Any]:
+    fields = asdict(position, recurse=False)
     fields |= {name: str(fields[name]) for name in ("device", "inode")} | {"fingerprint": position.fingerprint.hex()}
-    return json.dumps(fields)
+    return fields | {"others": [_plain(each) for each in position.others]}
 
 
 def position(stored: bytes) -> Position:
     """Return the position of which :func:`position_text` made this. Raises ValueError, TypeError or KeyError."""
     fields = json.loads(stored)
-    if isinstance(fields, str):
-        return fields
-    fields |= {name: int(fields[name]) for name in ("device", "inode")}
-    return Checkpoint(**fields | {"fingerprint": bytes.fromhex(fields["fingerprint"])})
+    return fields if isinstance(fields, str) else _checkpoint(**fields)
+
+
+def _checkpoint(
+    *, device: str, inode: str, fingerprint: str, others: Sequence[dict[str, Any]] = (), **rest: int
+) -> Checkpoint:
+    return Checkpoint(
+        device=int(device),
+        inode=int(inode),
+        fingerprint=bytes.fromhex(fingerprint),
+        others=tuple(_checkpoint(**each) for each in others),
+        **rest,
+    )
 
 
 def text(stored: bytes) -> str:

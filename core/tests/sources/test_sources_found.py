@@ -105,11 +105,19 @@ async def test_a_position_in_other_bytes_is_none(new: bytes, recreate: bool, tmp
 
 async def test_a_position_inside_a_line_goes_on_behind_it(tmp_path: Path, follow: Any) -> None:
     path = tmp_path / "mail.log"
-    append(path, b"first\nuser=<x rip=203.0.113.9>\nthird\n")
+    append(path, b"first\n" + b"x" * 2 * BLOCK)
     _, checkpoint = await read_to(path, follow)
-    inside = evolve(checkpoint, offset=12)
-    lines, _ = await read_to(path, lambda path: follow(path, checkpoint=inside))
+    append(path, b"user=<x rip=203.0.113.9>\nthird\n")
+    lines, _ = await read_to(path, lambda path: follow(path, checkpoint=checkpoint))
     assert lines == [b"third"]
+
+
+async def test_a_position_that_was_never_one_is_none(tmp_path: Path, follow: Any) -> None:
+    path = tmp_path / "mail.log"
+    append(path, b"first\nsecond\nthird\n")
+    _, checkpoint = await read_to(path, follow)
+    lines, _ = await read_to(path, lambda path: follow(path, checkpoint=evolve(checkpoint, offset=6)))
+    assert lines == [b"first", b"second", b"third"]
 
 
 async def test_every_batch_carries_the_position_behind_it(tmp_path: Path, follow: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import os
 import shutil
@@ -24,7 +25,9 @@ STEPS = {
     "rename, create late": 1,
     "rename, let go late": 1,
     "copytruncate": 2,
+    "compress": 2,
     "look": 6,
+    "long look": 1,
     "restart": 1,
     "kill": 2,
 }
@@ -63,10 +66,21 @@ class Writer:
 
     def _shift(self) -> Path:
         for number in range(30, 0, -1):
-            old = self.path.with_name(f"mail.log.{number}")
-            if old.exists():
-                old.rename(self.path.with_name(f"mail.log.{number + 1}"))
+            for suffix in ("", ".gz"):
+                old = self.path.with_name(f"mail.log.{number}{suffix}")
+                if old.exists():
+                    old.rename(self.path.with_name(f"mail.log.{number + 1}{suffix}"))
         return self.path.with_name("mail.log.1")
+
+    def compress(self, number: int) -> None:
+        """Compress a rotated file that nobody writes to any more."""
+        old = self.path.with_name(f"mail.log.{number + 1}")
+        if not old.exists() or old == self._target:
+            return
+        packed = old.with_name(f"{old.name}.gz")
+        packed.write_bytes(gzip.compress(old.read_bytes()))
+        shutil.copystat(old, packed)
+        old.unlink()
 
     def rename(self, *, create: bool = True, let_go: bool = True) -> None:
         if not self.path.exists():
@@ -141,7 +155,10 @@ class Run:
             writer.write()
         elif step == "begin a line":
             writer.write(end=b"")
-        elif step == "look":
+        elif step == "compress":
+            writer.compress(number % 3)
+        elif step in {"look", "long look"}:
+            self.log.clock.advance(40 if step == "long look" else 0)
             await self.look()
         elif step in {"restart", "kill"}:
             await self.stop(number % (len(self.log.batches) + 1) if step == "kill" else None)

@@ -138,6 +138,7 @@ async def test_each_line_comes_once(
 async def test_three_rotations_between_two_looks(copy: bool, inotify: bool, tmp_path: Path, follow: Any) -> None:
     path = tmp_path / "mail.log"
     beside(path, ".1").write_bytes(b"long ago\n")
+    os.utime(beside(path, ".1"), (1, 1))
     append(path, b"0\n")
     async with follow(path, inotify=inotify) as log:
         for number in range(1, 4):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._record import Batch, Checkpoint, Layout
 
+from .ledger import Ledger
 from .lines import AHEAD, HEAD, fresh
 from .opened import Opened, Truncated
-from .rotated import find, predecessors
+from .packed import Damaged, Unreadable, unpack
+from .rotated import Member, members
 from .watch import TICK, Watch
 
 _log = logging.getLogger("pop_before_smtp.source")
@@ -27,7 +28,8 @@ _HALF = 1.0
 """After this time without the rest, in seconds, the last line of a rotated file is taken as it is."""
 _PATIENCE = 5.0
 """How long nothing is said of a missing file while its predecessor is open, in seconds: it is being rotated."""
-
+_SLICES = 16
+"""So many slices are decompressed before the log is looked at again."""
 
 _TEXT = bytes({*range(0x20, 0x100), *b"\t\n\r\f\x1b"})
 """The bytes that text is made of."""
@@ -67,12 +69,16 @@ class FileSource:
         self._path = path
         self._layout = layout
         self._clock = clock
-        self._checkpoint = checkpoint
+        self._first = checkpoint is None  # nothing has been read yet, now or ever
+        self._ledger = Ledger(checkpoint)
         self._horizon = horizon
         self._bell = watch.bell(path)
         self._files: list[Opened] = []  # oldest first; the last one is that at the path, if any is there
-        self._furthest: Opened | None = None  # the newest one of them that was read; the checkpoint is in it
-        self._known: set[tuple[int, bytes]] = set()  # rotated files that hold nothing new: inode and first bytes
+        self._packed: list[Member] = []  # compressed ones that have yet to be opened
+        self._unpacking: Iterator[Opened | None] | None = None  # the first of them
+        self._gathered = 0.0  # when it was last looked what lies beside the log, on the lease clock
+        self._vanished = False  # something was renamed meanwhile
+        self._warned: set[tuple[int, int]] = set()  # compressed files that cannot be read
         self._there = False  # something is at the path, the last of the files
         self._failures = 0
         self._said = False
@@ -82,8 +88,6 @@ class FileSource:
         """Yield what is there and what comes, for ever."""
         try:
             self._bell.follow(())
-            for file in self._unknown():
-                file.close()
             while True:
                 try:
                     self._notice()
@@ -91,37 +95,48 @@ class FileSource:
                         yield batch
                     if self._there:
                         self._recover()
-                    pause = self._pause()
                 except OSError as error:
                     self._close()
                     self._fail(error)
-                    pause = self._pause()
+                if self._packed:
+                    await self._unpack()
+                    continue
+                self._first &= not self._there
                 self.caught_up.set()
-                await self._bell.wait(pause)
+                await self._bell.wait(self._pause())
         finally:
             self._close()
             self._bell.close()
 
     def _close(self) -> None:
-        for file in self._files:
-            file.close()
-        self._files = []
+        while self._files:
+            self._let_go(self._files[0])
+        self._ledger.look_again()
+        self._unpacking, self._packed = None, []
+
+    def _let_go(self, file: Opened) -> None:
+        self._ledger.add(file.trail)
+        self._files.remove(file)
+        file.close()
 
     # -- which files there are
 
     def _notice(self) -> None:
-        """Open what is at the path if it is not what we read."""
+        """Open what is at the path if it is not what we read, and what is beside it if anything can be new there."""
         try:
             status = self._path.stat()
             self._there = True
-            if not self._files or self._files[-1].key != (status.st_dev, status.st_ino):
-                self._turn_to(Opened(self._path))
-            elif not self._files[-1].head:
-                # It was empty, and what was written then may have been copied and truncated before we came.
-                self._insert_rotated(self._files[-1])
+            last = self._files[-1] if self._files else None
+            turned = last is None or last.key != (status.st_dev, status.st_ino)
+            if turned:
+                self._turn_to(Opened.at(self._path))
+            # While we have read nothing, what was written may have been copied and truncated unnoticed.
+            turned |= not self._files[-1].offset and status.st_size > 0
         except OSError as error:
-            self._there = False
+            self._there, turned = False, True
             self._fail(error)
+        if turned or self._vanished or self._clock.now() - self._gathered >= TICK / 2:
+            self._gather()
 
     def _turn_to(self, file: Opened) -> None:
         """Put what is at the path now behind what has yet to be read."""
@@ -129,91 +144,107 @@ class FileSource:
         if again:  # it was moved away and back
             file.close()
             self._files.remove(again)
-            self._files.append(again)
-        elif self._files:
-            old = self._files[-1]
-            old.active = self._clock.now()
-            self._files.append(file)
-            self._insert_rotated(old)
+            file = again
         else:
-            self._start(file)
+            self._prepare(file)
+        for each in self._files[-1:]:
+            each.active = self._clock.now()
+        self._files.append(file)
         self._follow()
+
+    def _prepare(self, file: Opened) -> None:
+        """Go to where what is new in a file begins."""
+        if offset := self._ledger.position(file, self._files):
+            file.seek(offset)
+        if self._first:
+            file.history = self._horizon, AHEAD
 
     def _follow(self) -> None:
-        self._bell.follow(each.fd for each in self._files)
+        self._bell.follow(each.fd for each in self._files if not each.packed)
 
-    def _start(self, file: Opened) -> None:
-        """Go on from the checkpoint, wherever its file is by now; without one, from the fresh end of the log."""
-        since = 0.0
-        old = find(self._path, self._checkpoint) if self._checkpoint else None
-        self._files = [file]
-        if old is None or self._checkpoint is None:
-            file.history = self._horizon, AHEAD
-        else:
-            old.seek(self._checkpoint.offset)
-            old.active = self._clock.now()
-            if old.key == file.key:
-                file.close()
-                self._files = [old]
-            else:
-                since = old.limit
-                self._known = set()
-                self._files = [old, file]
-        for each in self._unknown():
-            if each.limit >= since:
-                self._files.insert(-1, each)
-            else:
-                each.close()
-
-    def _insert_rotated(self, old: Opened) -> None:
-        """Read what was rotated since ``old`` was opened, in the order of the last changes.
-
-        What changed before ``old`` did came out of it, by copytruncate; in the first copy we are where we were in it.
-        """
-        current = self._files[-1] if self._there else None
-        changed = math.inf if old is current else os.fstat(old.fd).st_mtime
-        for file in self._unknown():
-            if (offset := file.continues(old)) is not None:
-                file.seek(offset)
-            following = old if file.limit < changed else current
-            self._furthest = None if following is old else self._furthest
-            self._files.insert(self._files.index(following) if following else len(self._files), file)
+    def _gather(self) -> None:
+        """Open what rotation has left beside the log, as far as it can matter and holds what we have not read."""
+        self._gathered = self._clock.now()
+        oldest = self._clock.wall() - self._horizon
+        found = [each for each in members(self._path, self._ledger.inodes) if each.status.st_mtime >= oldest]
+        ours = {file.key for file in self._files}
+        self._packed, waiting = [], self._packed
+        self._vanished = False
+        for member in self._ledger.unseen([each for each in found if each.key not in ours]):
+            if not member.packed:
+                self._look_into(member)
+            elif not member.path.with_suffix("").exists():  # else it is still being written
+                self._packed.append(member)
+        if self._packed[:1] != waiting[:1]:
+            self._unpacking = None
+        if not self._packed:
+            self._ledger.forget({key[1] for key in ours} | {member.key[1] for member in found})
         self._follow()
 
-    def _unknown(self) -> list[Opened]:
-        """Open the rotated files that were not there when this was called last, the oldest first."""
-        files = predecessors(self._path)
-        known, self._known = self._known, {_identity(file) for file in files}
-        ours = {file.key for file in self._files}
-        unknown = []
-        for file in files:
-            if file.key in ours or _identity(file) in known:
-                file.close()
-            else:
-                file.active = self._clock.now()
-                file.beside = True
-                ours.add(file.key)  # it may have two names
-                unknown.append(file)
-        return unknown
+    def _look_into(self, member: Member) -> None:
+        try:
+            file = Opened.at(member.path)
+        except OSError as error:
+            self._vanished |= isinstance(error, FileNotFoundError)
+            return
+        self._admit(file, member)
 
-    def _truncated(self, file: Opened) -> list[Opened]:
-        """Return what to read in place of a file that lost its old bytes: what copies hold of them, and it anew."""
-        first = self._files.index(file)
-        if file is self._files[-1]:
+    def _admit(self, file: Opened, member: Member) -> None:
+        """Read a file that was found beside the log, unless all that it holds is in one that we read."""
+        if member.key != file.key or any(file.begins(other) for other in self._files):
+            file.close()
+        else:
+            self._prepare(file)
+            file.active = self._clock.now()
+            file.beside = True
+            current = [self._files.pop()] if self._there else []
+            self._files = [*sorted([*self._files, file], key=Opened.changed), *current]
+        self._ledger.look(member.key, member.signature)
+
+    async def _unpack(self) -> None:
+        """Decompress a little of the first compressed file; open it when all is done."""
+        member = self._packed[0]
+        self._unpacking = self._unpacking or unpack(member.path)
+        try:
+            for _ in range(_SLICES):
+                if file := next(self._unpacking):
+                    self._admit(file, member)
+                    break
+                await asyncio.sleep(0)
+            else:
+                return
+        except (Damaged, Unreadable) as error:
+            self._ledger.look(member.key, member.signature)
+            self._skip(member, str(error))
+        except OSError as error:
+            self._skip(member, error.strerror or str(error))
+        self._unpacking = None
+        del self._packed[0]
+
+    def _skip(self, member: Member, reason: str) -> None:
+        if member.key not in self._warned:
+            self._warned.add(member.key)
+            _log.warning("%s is skipped: %s", member.path, reason)
+
+    def _truncated(self, file: Opened) -> None:
+        """Read a file that lost its old bytes anew, after what copies hold of them."""
+        if self._there and file is self._files[-1]:
             _log.info("%s was truncated; reading it from its start", self._path)
-            self._insert_rotated(file)
+        self._ledger.add(file.trail)
+        self._ledger.look_again()
         file.restart()
-        return self._files[first:]
+        self._gather()
 
     def _retire(self) -> None:
         """Let go of rotated files that have not grown for a while."""
         now = self._clock.now()
         for file in self._files[:-1]:
-            if now - file.active >= _LINGER and file.offset >= file.size():
-                self._known.add(_identity(file))
-                self._files.remove(file)
+            if (file.packed or now - file.active >= _LINGER) and file.offset >= file.size():
+                if not file.packed:
+                    status = os.fstat(file.fd)
+                    self._ledger.look(file.key, (status.st_size, status.st_mtime_ns))
+                self._let_go(file)
                 self._follow()
-                file.close()
 
     # -- what is in them
 
@@ -224,7 +255,8 @@ class FileSource:
             try:
                 batch = await self._next(waiting[0])
             except Truncated:
-                waiting = self._truncated(waiting[0])
+                self._truncated(waiting[0])
+                waiting = self._files[:]
                 continue
             if batch is None:
                 del waiting[0]
@@ -242,9 +274,6 @@ class FileSource:
             return None
         file.active = self._clock.now()
         self._layout.sniff(lines[:HEAD])
-        if self._furthest not in self._files[self._files.index(file) :]:
-            self._furthest = file
-        self._checkpoint = self._furthest.checkpoint()
         received = self._clock.wall()
         live = position >= file.found
         return Batch(
@@ -254,7 +283,7 @@ class FileSource:
             received=received,
             limit=received if live else min(received, file.limit),
             live=live,
-            checkpoint=self._checkpoint,
+            checkpoint=self._ledger.checkpoint(self._files),
             layout=self._layout,
         )
 
@@ -272,6 +301,8 @@ class FileSource:
 
         Its writer has gone on to another file, or has been silent for a while; a copy may still be in the making.
         """
+        if file.packed:
+            return True
         later = self._files[self._files.index(file) + 1 :]
         quiet = self._clock.now() - file.active >= _HALF
         return bool(later) and (quiet or (not file.beside and any(each.size() for each in later)))
@@ -282,7 +313,7 @@ class FileSource:
         """Return after how many seconds to look again even if nothing is noticed."""
         if self._failures:
             return min(0.5 * 2.0 ** min(self._failures, 10), TICK)
-        if any(file.offset < file.size() for file in self._files[:-1]):
+        if self._vanished or any(file.offset < file.size() for file in self._files[:-1]):
             return _HALF
         return TICK
 
@@ -303,10 +334,6 @@ class FileSource:
         self.up, self.problem, self._failures, self._said = True, None, 0, False
 
 
-def _identity(file: Opened) -> tuple[int, bytes]:
-    return file.key[1], file.head
-
-
 def explain(path: Path, error: OSError) -> str:
     """Return for people why a log cannot be read."""
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
@@ -319,7 +346,7 @@ def explain(path: Path, error: OSError) -> str:
 def check(path: Path) -> str | None:
     """Return what speaks against a file as a log, for people; None if nothing does, or if it does not exist yet."""
     try:
-        file = Opened(path)
+        file = Opened.at(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -37,7 +37,7 @@ def read_all(path: str, layout: Layout, *, received: float | None = None) -> Ite
 
 
 def _file(path: Path) -> Iterator[tuple[int, bytes]]:
-    file = Opened(path)
+    file = Opened.at(path)
     try:
         while (read := file.read(last=True))[1]:
             yield read

@@ -1,59 +1,83 @@
-"""What log rotation leaves beside a log: found by name, or by the position that we remember."""
+"""What log rotation leaves beside a log, found by name."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 
-from pop_before_smtp._record import Checkpoint
+from attrs import frozen
 
-from .opened import Opened
+from .packed import SUFFIXES
 
 
-def predecessors(path: Path) -> list[Opened]:
-    """Open the uncompressed files that rotation has made of ``path``, the one that changed last at the end.
+@frozen
+class Member:
+    """A file that rotation has made of a log."""
 
-    Their names are those of logrotate (``.1``, ``-20261122``, or the like before the suffix), newsyslog and savelog
-    (``.0``).
+    path: Path
+    status: os.stat_result
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Device and inode."""
+        return self.status.st_dev, self.status.st_ino
+
+    @property
+    def signature(self) -> tuple[int, int]:
+        """What changes with its content."""
+        return self.status.st_size, self.status.st_mtime_ns
+
+    @property
+    def packed(self) -> bool:
+        """It is compressed."""
+        return self.path.suffix in SUFFIXES
+
+
+def members(path: Path, inodes: Collection[int] = ()) -> list[Member]:
+    """Return the files that rotation has made of ``path``, the one that changed last at the end.
+
+    Args:
+        path: the log.
+        inodes: files that are known to have been the log, whatever they are called now.
     """
     log = path.resolve()
-    number = r"[.-][0-9][0-9T_:.+-]*"
-    rotated = re.compile(f"{re.escape(log.name)}{number}|{re.escape(log.stem)}{number}{re.escape(log.suffix)}")
-    entries = [entry for entry in _scan(log.parent) if rotated.fullmatch(entry.name) and not entry.is_symlink()]
-    names = sorted((entry.name for entry in entries), reverse=True)
-    files = [file for name in names if (file := _open(log.parent / name))]
-    # The sort is stable: of two that changed in one tick of the clock, .2 stays before .1.
-    return sorted(files, key=lambda file: file.limit)
-
-
-def find(path: Path, checkpoint: Checkpoint) -> Opened | None:
-    """Open the file that a checkpoint is about, wherever rotation has put it; None where it is gone.
-
-    It is the same inode in the directory of ``path`` or, since copytruncate moves the bytes to another one, a rotated
-    file that begins with the same bytes. A device's number may change at a reboot, so it is not compared.
-    """
-    files = [*_same_inode(path, checkpoint.inode), *predecessors(path)]
-    found = next((file for file in files if file.matches(checkpoint)), None)
-    for file in files:
-        if file is not found:
-            file.close()
-    return found
-
-
-def _same_inode(path: Path, inode: int) -> Iterator[Opened]:
-    for directory in dict.fromkeys((path.parent, path.resolve().parent)):
+    found: dict[tuple[int, int], Member] = {}
+    for directory in dict.fromkeys((log.parent, path.parent)):
         for entry in _scan(directory):
-            if entry.inode() == inode and (file := _open(directory / entry.name)):
-                yield file
+            if entry.name in {log.name, path.name} or entry.is_symlink():
+                continue
+            ours = is_rotated(entry.name, log.name) or entry.inode() in inodes
+            if ours and (member := _member(Path(entry.path))):
+                found[member.key] = member
+    # The sort is stable: of two that changed in one tick of the clock, .2 stays before .1.
+    by_name = sorted(found.values(), key=lambda member: member.path.name, reverse=True)
+    return sorted(by_name, key=lambda member: member.status.st_mtime_ns)
 
 
-def _open(path: Path) -> Opened | None:
+def is_rotated(name: str, log: str) -> bool:
+    """Tell by its name whether a file was made by rotation of the log called ``log``."""
+    return _names(log).fullmatch(name) is not None
+
+
+@lru_cache(256)
+def _names(log: str) -> re.Pattern[str]:
+    """Return the names of logrotate (``.1``, ``-20261122``, or so before the suffix), newsyslog, savelog (``.0``)."""
+    stem, suffix = Path(log).stem, Path(log).suffix
+    number = r"[.-][0-9][0-9T_:.+-]*"
+    packed = "|".join(map(re.escape, SUFFIXES))
+    return re.compile(f"(?:{re.escape(log)}{number}|{re.escape(stem)}{number}{re.escape(suffix)})(?:{packed})?")
+
+
+def _member(path: Path) -> Member | None:
     try:
-        return Opened(path)
-    except OSError:
+        status = path.lstat()
+    except OSError:  # renamed meanwhile
         return None
+    return Member(path, status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _scan(directory: Path) -> list[os.DirEntry[str]]:
