@@ -262,6 +262,12 @@ def _contradictions(file: _File, registry: Registry) -> list[str]:
             problems.append(f'source[{index}].format: "{source.format}" is none of {", ".join(formats)}')
         if names.index(source.name) != index:
             problems.append(f'source[{index}].{source.kind}: "{source.name}" is followed already')
+    silent = [parser.name for parser in registry.parsers if not parser.units]
+    for index, source in enumerate(file.source):
+        if silent and source.journal and not source.units and all(each.journal for each in file.source):
+            problems.append(
+                f'source[{index}].units: the parser "{silent[0]}" names no systemd units; name those of your server'
+            )
     if registry.plugins and not registry.parsers:
         problems.append("plugins: none of them parses a log; add one for your POP or IMAP server")
     limits = ("max_leases", "max_addresses_per_user")

@@ -72,7 +72,7 @@ class Record:
     source: str = ""
     """The name of the source it came from."""
     position: int = 0
-    """Where the record starts in its source: a byte offset."""
+    """Where the record starts in its source: a byte offset; in the journal, when it came, in microseconds."""
     limit: float = float("inf")
     """No event of this record may be later than this: receipt, or the file's mtime for bytes found at opening."""
     live: bool = True

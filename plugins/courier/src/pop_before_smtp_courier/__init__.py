@@ -24,6 +24,8 @@ _END = rb"(?:LOGOUT|DISCONNECTED|TIMEOUT|disc|NOTICE: Disconnected during shutdo
 """``disc`` is POP3 from 6 on. The same words without a user end what never was a login."""
 _LONG = rb".{500,}"
 """Broken or not: the 511 bytes include ``INFO: ``, which is not in the log."""
+_UNITS = ("imap", "pop", "imapd", "pop3d")
+"""As Debian names its units, and as Gentoo and Arch do; courierlogger, which writes the log, is root's."""
 _COUNTS = rb"(?:, [a-z]+=[0-9]+)*"
 
 
@@ -59,4 +61,5 @@ def pop_before_smtp_parsers() -> Iterator[LogParser]:
         name="courier",
         patterns=[pattern for service, program in _SERVICES for pattern in _patterns(service, program)],
         detect=("/usr/lib/courier/imapd", "/usr/lib/courier/pop3d", "/usr/lib/courier-imap/bin/imapd"),
+        units=tuple(f"courier-{name}{tls}.service" for name in _UNITS for tls in ("", "-ssl")),
     )

@@ -115,4 +115,5 @@ def pop_before_smtp_parsers() -> Iterator[LogParser]:
         patterns=[*_logins(), *_logouts()],
         headers=[_HEADER],
         detect=("/usr/sbin/dovecot", "/usr/local/sbin/dovecot"),
+        units=("dovecot.service", "dovecot2.service"),  # the second is NixOS's; the process that logs is root's
     )

@@ -45,4 +45,6 @@ def pop_before_smtp_parsers() -> Iterator[LogParser]:
         name="uw_imap",
         patterns=[*logins, *logouts],
         detect=("/usr/sbin/ipop3d", "/usr/sbin/imapd", "/usr/sbin/uw-imapd", "/usr/local/libexec/imapd"),
+        units=("inetd.service", "openbsd-inetd.service", "inetutils-inetd.service", "xinetd.service"),
+        uids=(),  # it has become the user when it logs his login
     )
