@@ -161,6 +161,8 @@ class Config:
     registry: Registry = field(factory=Registry)
     origin: str = "defaults"
     """The file it came from."""
+    why: tuple[str, ...] = ()
+    """Why what it does not say is what it is, for people, one line each."""
 
     def grace_of(self, writer: WriterSettings) -> float:
         """Return the length of a lease in this outlet, in seconds."""
@@ -198,8 +200,13 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}{hint}") from error
 
 
-def build(data: Mapping[str, Any], origin: str = "defaults") -> Config:
+def build(data: Mapping[str, Any], origin: str = "defaults", loaded: Registry | None = None) -> Config:
     """Turn TOML data into the effective configuration, importing the plugins that it names and no others.
+
+    Args:
+        data: what the file says, whole.
+        origin: the file.
+        loaded: plugins that need not be loaded again.
 
     Raises:
         ConfigError: with one line per problem, of keys and plugins alike.
@@ -211,7 +218,8 @@ def build(data: Mapping[str, Any], origin: str = "defaults") -> Config:
         problems.append("writer: write it as a list of tables, each [[writer]]")
         tables = []
     names = data.get("plugins", [])
-    registry, failures = load([name for name in names if isinstance(name, str)] if isinstance(names, list) else [])
+    wanted = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    registry, failures = load(wanted, loaded)
     problems += failures
     writers = [_writer(index, table, registry, problems) for index, table in enumerate(tables)]
     if file is not None:

@@ -58,14 +58,19 @@ def installed() -> dict[str, list[metadata.EntryPoint]]:
     return dict(sorted(found.items()))
 
 
-def load(names: Sequence[str]) -> tuple[Registry, list[str]]:
+def load(names: Sequence[str], loaded: Registry | None = None) -> tuple[Registry, list[str]]:
     """Load the plugins of these names, and no others.
+
+    Args:
+        names: of plugins.
+        loaded: those that need not be loaded again.
 
     Returns:
         The registry of all that loaded, and one line per problem, each beginning with ``plugins[INDEX]: ``. A daemon
         starts only where there is none.
     """
     available = installed()
+    known = {plugin.name: plugin for plugin in loaded.plugins} if loaded else {}
     plugins: list[Plugin] = []
     problems: list[str] = []
     for index, name in enumerate(names):
@@ -73,7 +78,7 @@ def load(names: Sequence[str]) -> tuple[Registry, list[str]]:
             problems.append(f'plugins[{index}]: "{name}" is named twice')
             continue
         try:
-            plugins.append(_load(name, available.get(name, [])))
+            plugins.append(known.get(name) or _load(name, available.get(name, [])))
         except PluginError as error:
             problems += [f"plugins[{index}]: {line}" for line in error.problems]
     registry = Registry(plugins=tuple(plugins))

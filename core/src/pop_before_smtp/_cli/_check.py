@@ -62,9 +62,10 @@ def _memory(config: Config) -> tuple[set[str], set[Path]]:
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """Return the effective configuration as TOML data, with the file that it came from."""
+    """Return the effective configuration as TOML data, with the file that it came from and why it is so."""
     return {
         "origin": config.origin,
+        "why": list(config.why),
         "plugins": [plugin.name for plugin in config.registry.plugins],
         "grace": config.grace,
         "state_dir": str(config.state_dir),
@@ -89,7 +90,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 def as_toml(data: dict[str, Any]) -> list[str]:
     """Return the lines of a TOML file for what :func:`effective` returned."""
-    lines = [f"# from {data['origin']}"]
+    lines = [f"# from {data['origin']}", *(f"# {line}" for line in data["why"])]
     tables = []
     for key, value in data.items():
         if isinstance(value, dict):
@@ -97,7 +98,7 @@ def as_toml(data: dict[str, Any]) -> list[str]:
         elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
             for one in value:
                 tables += ["", f"[[{key}]]", *_pairs(one)]
-        elif key != "origin":
+        elif key not in {"origin", "why"}:
             lines += _pairs({key: value})
     return lines + tables
 

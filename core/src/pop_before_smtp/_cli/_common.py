@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from pop_before_smtp._config import DEFAULT_FILE, Config, build, read
@@ -42,7 +43,9 @@ def load(config_file: Path | None, overrides: dict[str, Any] | None = None) -> C
         config_file = DEFAULT_FILE
     data = read(config_file) if config_file else {}
     data.update(overrides or {})
-    return build(fill(data), str(config_file) if config_file else "defaults")
+    found = fill(data)
+    config = build(found.data, str(config_file) if config_file else "defaults", found.registry)
+    return attrs.evolve(config, why=found.why)
 
 
 def start_log(*, level: int = logging.INFO, to: str | None = None) -> None:

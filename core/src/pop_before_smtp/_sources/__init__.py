@@ -12,7 +12,9 @@ from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._record import Batch, Checkpoint, Layout, Position, Records
 from pop_before_smtp._trust import Senders, Trust
 
+from . import journal
 from .file import FileSource, check
+from .journal import JournalSource
 from .plain import read_all
 from .stream import StreamSource
 from .watch import Watch
@@ -58,6 +60,8 @@ def problem(source: SourceSettings, known: Collection[str]) -> str | None:
         source: its settings.
         known: the sources that have been read before: one of them that is missing is just being rotated.
     """
+    if source.journal:
+        return journal.check()
     if source.path is None or source.name == "stdin":
         return None
     if os.path.lexists(source.path):
@@ -90,7 +94,28 @@ def _open(
         checkpoint = known if isinstance(known, Checkpoint) else None
         parts = layout(config, source)
         return FileSource(name, source.path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch)
+    if source.journal:
+        cursor, believed = positions.get(name), senders(config, source)
+        return JournalSource(
+            name,
+            clock,
+            trust=Trust(name, hosts=source.hosts, senders=believed),
+            matches=journal.matches(believed.values(), source.identifiers),
+            cursor=cursor if isinstance(cursor, str) else None,
+            horizon=horizon,
+        )
     raise NotImplementedError(source.kind)
 
 
-__all__ = ["FileSource", "Source", "StreamSource", "Watch", "layout", "open_sources", "problem", "read_all", "senders"]
+__all__ = [
+    "FileSource",
+    "JournalSource",
+    "Source",
+    "StreamSource",
+    "Watch",
+    "layout",
+    "open_sources",
+    "problem",
+    "read_all",
+    "senders",
+]

@@ -22,6 +22,7 @@ from .lines import BLOCK, Cutter
 
 _log = logging.getLogger("pop_before_smtp.source")
 
+NONE = "there is none here, journald does not run"
 COMMAND = ("journalctl",)
 """The program, which tests replace."""
 _OPTIONS = ("--output=json", "--all", "--no-pager", "--quiet")
@@ -261,16 +262,16 @@ def check() -> str | None:
         found = newest("--system")
     except SourceError as error:
         return str(error)
-    return "there is none here, journald does not run" if found is None else None
+    return NONE if found is None else None
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"{COMMAND[0]} is not installed; name a log file instead"
+        return "journalctl is not installed; name a log file instead"
     if isinstance(error, OSError):
-        return f"{COMMAND[0]}: {error.strerror}"
+        return f"journalctl: {error.strerror}"
     if isinstance(error, subprocess.TimeoutExpired):
-        return f"{COMMAND[0]} did not answer within {error.timeout:.0f} seconds"
+        return f"journalctl did not answer within {error.timeout:.0f} seconds"
     return str(error)
 
 
