@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -123,7 +123,7 @@ class Follow:
                     await asyncio.wait_for(self._came.wait(), 0.1)
                 except TimeoutError:  # half a line of a rotated file is waited for
                     self.clock.advance(1)
-                    self.source._bell._look()
+                    self.source._bell.ring()
                 self._came.clear()
         await asyncio.sleep(0.005)  # for what must not come
 
@@ -142,6 +142,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 20))
     return True
+
+
+async def _until(check: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if check():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(check)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Give what waits until something is so."""
+    return _until
 
 
 @pytest.fixture

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
 from typing import Protocol
+
+from attrs import evolve
 
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config, SourceSettings
@@ -16,6 +19,7 @@ from . import journal
 from .file import FileSource, check
 from .journal import JournalSource
 from .plain import read_all
+from .several import SeveralSource, is_pattern, matches
 from .stream import StreamSource
 from .watch import Watch
 
@@ -25,12 +29,16 @@ class Source(Protocol):
 
     name: str
     """How batches, messages and the state call it."""
-    up: bool
-    """It is there and can be read."""
-    problem: str | None
-    """Why not, for people."""
     caught_up: asyncio.Event
     """Set when what was there at the start has been read, or when there is nothing to read yet."""
+
+    @property
+    def up(self) -> bool:
+        """It is there and can be read."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why not, for people."""
 
     def batches(self) -> AsyncIterator[Batch | Records]:
         """Yield what is there and what comes; cancel the task to stop."""
@@ -64,6 +72,8 @@ def problem(source: SourceSettings, known: Collection[str]) -> str | None:
         return journal.check()
     if source.path is None or source.name == "stdin":
         return None
+    if is_pattern(source.path):
+        return next((text for each in matches(source.path.absolute()) if (text := check(each))), None)
     if os.path.lexists(source.path):
         return check(source.path)
     if source.name not in known and source.missing == "error":
@@ -90,10 +100,7 @@ def _open(
     if name == "stdin":
         return StreamSource(name, 0, layout(config, source), clock, horizon=horizon)
     if source.path:
-        known = positions.get(name)
-        checkpoint = known if isinstance(known, Checkpoint) else None
-        parts = layout(config, source)
-        return FileSource(name, source.path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch)
+        return _open_path(config, source, source.path, clock, positions=positions, watch=watch)
     if source.journal:
         cursor, believed = positions.get(name), senders(config, source)
         return JournalSource(
@@ -107,9 +114,30 @@ def _open(
     raise NotImplementedError(source.kind)
 
 
+def _open_path(
+    config: Config,
+    source: SourceSettings,
+    path: Path,
+    clock: Clock,
+    *,
+    positions: Mapping[str, Position],
+    watch: Watch,
+) -> Source:
+    horizon = config.longest_grace
+    def file(path: Path, known: Position | None, *, ends: bool = True) -> FileSource:
+        checkpoint = known if isinstance(known, Checkpoint) else None
+        parts = layout(config, evolve(source, path=path))
+        return FileSource(str(path), path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch, ends=ends)
+
+    if is_pattern(path):
+        return SeveralSource(source.name, path, open_file=file, positions=positions, watch=watch)
+    return file(path, positions.get(source.name), ends=False)
+
+
 __all__ = [
     "FileSource",
     "JournalSource",
+    "SeveralSource",
     "Source",
     "StreamSource",
     "Watch",

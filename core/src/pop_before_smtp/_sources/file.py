@@ -28,6 +28,7 @@ _HALF = 1.0
 """After this time without the rest, in seconds, the last line of a rotated file is taken as it is."""
 _PATIENCE = 5.0
 """How long nothing is said of a missing file while its predecessor is open, in seconds: it is being rotated."""
+_GONE = {errno.ENOENT, errno.ENOTDIR}
 _SLICES = 16
 """So many slices are decompressed before the log is looked at again."""
 
@@ -46,6 +47,7 @@ class FileSource:
         checkpoint: how far it was read before.
         horizon: how old a line may be to matter, in seconds: the longest grace.
         watch: tells when to look.
+        ends: once the file is gone and all that it held has been read, do not wait for another.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class FileSource:
         checkpoint: Checkpoint | None = None,
         horizon: float,
         watch: Watch,
+        ends: bool = False,
     ) -> None:
         self.name = name
         self.up = False
@@ -72,6 +75,7 @@ class FileSource:
         self._first = checkpoint is None  # nothing has been read yet, now or ever
         self._ledger = Ledger(checkpoint)
         self._horizon = horizon
+        self._ends = ends
         self._bell = watch.bell(path)
         self._files: list[Opened] = []  # oldest first; the last one is that at the path, if any is there
         self._packed: list[Member] = []  # compressed ones that have yet to be opened
@@ -80,6 +84,7 @@ class FileSource:
         self._vanished = False  # something was renamed meanwhile
         self._warned: set[tuple[int, int]] = set()  # compressed files that cannot be read
         self._there = False  # something is at the path, the last of the files
+        self._gone = False  # nothing is there
         self._failures = 0
         self._said = False
         self._failing = 0.0  # since when, on the lease clock
@@ -103,6 +108,8 @@ class FileSource:
                     continue
                 self._first &= not self._there
                 self.caught_up.set()
+                if self._ends and self._is_over():
+                    return
                 await self._bell.wait(self._pause())
         finally:
             self._close()
@@ -317,13 +324,26 @@ class FileSource:
             return _HALF
         return TICK
 
+    def _is_over(self) -> bool:
+        """Tell whether the file is gone for good, as far as one can say, and all that it held has been read."""
+        late = self._clock.now() - _LINGER
+        return (
+            self._failures > 0
+            and self._gone
+            and self._failing <= late
+            and all(file.active <= late and file.offset >= file.size() for file in self._files)
+        )
+
     def _fail(self, error: OSError) -> None:
         now = self._clock.now()
         if not self._failures:
             self._failing = now
         self._failures += 1
+        self._gone = error.errno in _GONE
         self.up = False
         self.problem = explain(self._path, error)
+        if self._ends and self._gone:
+            return
         if not self._said and (not self._files or now - self._failing >= _PATIENCE):
             self._said = True
             _log.warning("%s; trying again", self.problem)
@@ -336,7 +356,7 @@ class FileSource:
 
 def explain(path: Path, error: OSError) -> str:
     """Return for people why a log cannot be read."""
-    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+    if error.errno in _GONE:
         return f"{path} does not exist"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return f"{path} may not be read by this user; put it into the group of the log (often adm)"

@@ -6,12 +6,15 @@ import os
 import re
 import stat
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 
 from attrs import frozen
 
 from .packed import SUFFIXES
+
+_BEGIN = re.compile(r"[.](?=[0-9])|-(?=[0-9]{4})")
+_ROTATED = re.compile(r"[.-][0-9][0-9T_:.+-]*(\.[^.]+)?")
+"""What rotation puts behind a name, or before its suffix: a number behind a dot, or a date behind either."""
 
 
 @frozen
@@ -50,7 +53,7 @@ def members(path: Path, inodes: Collection[int] = ()) -> list[Member]:
         for entry in _scan(directory):
             if entry.name in {log.name, path.name} or entry.is_symlink():
                 continue
-            ours = is_rotated(entry.name, log.name) or entry.inode() in inodes
+            ours = log.name in logs_of(entry.name) or entry.inode() in inodes
             if ours and (member := _member(Path(entry.path))):
                 found[member.key] = member
     # The sort is stable: of two that changed in one tick of the clock, .2 stays before .1.
@@ -58,18 +61,14 @@ def members(path: Path, inodes: Collection[int] = ()) -> list[Member]:
     return sorted(by_name, key=lambda member: member.status.st_mtime_ns)
 
 
-def is_rotated(name: str, log: str) -> bool:
-    """Tell by its name whether a file was made by rotation of the log called ``log``."""
-    return _names(log).fullmatch(name) is not None
+def logs_of(name: str) -> set[str]:
+    """Return what the log may be called of which rotation has made a file of this name.
 
-
-@lru_cache(256)
-def _names(log: str) -> re.Pattern[str]:
-    """Return the names of logrotate (``.1``, ``-20261122``, or so before the suffix), newsyslog, savelog (``.0``)."""
-    stem, suffix = Path(log).stem, Path(log).suffix
-    number = r"[.-][0-9][0-9T_:.+-]*"
-    packed = "|".join(map(re.escape, SUFFIXES))
-    return re.compile(f"(?:{re.escape(log)}{number}|{re.escape(stem)}{number}{re.escape(suffix)})(?:{packed})?")
+    That is logrotate (``.1``, ``-20261122``, or so before the suffix), newsyslog and savelog (``.0``).
+    """
+    name = name.removesuffix(Path(name).suffix) if name.endswith(SUFFIXES) else name
+    ends = ((found.start(), _ROTATED.fullmatch(name, found.start())) for found in _BEGIN.finditer(name, 1))
+    return {name[:start] + (end[1] or "") for start, end in ends if end}
 
 
 def _member(path: Path) -> Member | None:

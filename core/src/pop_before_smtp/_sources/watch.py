@@ -7,7 +7,8 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # ships no types
@@ -29,6 +30,10 @@ _LIMITS = {
     errno.EMFILE: "the limit fs.inotify.max_user_instances or that of open files is reached",
     errno.ENOSPC: "the limit fs.inotify.max_user_watches is reached",
 }
+Where = Callable[[], Iterable[tuple[str, str]]]
+"""Returns directories, each with a name in it."""
+ANY = "*"
+"""Stands for every name in a directory."""
 _MOST_LINKS = 40
 """As many symbolic links does Linux follow in a path."""
 
@@ -45,10 +50,16 @@ class Watch:
         self._inotify: INotify | None = None
         self._bells: dict[int, set[Bell]] = {}
         self._file_systems: dict[int, str] = {}
+        self._warned: set[Path] = set()
 
-    def bell(self, path: Path) -> Bell:
-        """Return what rings when the file at ``path`` may have changed."""
-        return Bell(self, path)
+    def bell(self, path: Path, where: Where | None = None) -> Bell:
+        """Return what rings when the file at ``path`` may have changed.
+
+        Args:
+            path: the file.
+            where: returns the directories, each with a name in it, that decide which file that is.
+        """
+        return Bell(self, path, where or partial(places, path))
 
     def add(self, bell: Bell, path: str, mask: int) -> int:
         """Have ``bell`` rung by what happens to ``path``, and return the number of that watch.
@@ -84,6 +95,12 @@ class Watch:
             self._inotify.close()
             self._inotify = None
 
+    def warn(self, path: Path, reason: str | None) -> None:
+        """Say that the file at ``path`` is polled, once for all files in its directory."""
+        if path.parent not in self._warned:
+            self._warned.add(path.parent)
+            _log.warning("%s: no inotify (%s); looking at it every %g s instead", path, reason, _INTERVAL)
+
     def _read(self) -> None:
         if self._inotify is None:
             return
@@ -113,14 +130,15 @@ class Watch:
 class Bell:
     """Rings when the file at one path, or one of some open files, may have changed."""
 
-    def __init__(self, watch: Watch, path: Path) -> None:
+    def __init__(self, watch: Watch, path: Path, where: Where) -> None:
         self.polling = False
         """Nobody tells us of changes, so the files are looked at twice a second."""
         self._watch = watch
         self._path = path
+        self._where = where
         self._files: list[int] = []
         self._names: dict[int, set[str]] = {}  # by watch; those of interest in a directory, none for a file
-        self._moved = self._warned = False
+        self._moved = False
         self._rung = asyncio.Event()
 
     def follow(self, files: Iterable[int]) -> None:
@@ -137,7 +155,7 @@ class Bell:
         loop = asyncio.get_running_loop()
         now = loop.time()
         tick = (now // TICK + 1) * TICK
-        timer = loop.call_at(min(tick, now + (min(seconds, _INTERVAL) if self.polling else seconds)), self._look)
+        timer = loop.call_at(min(tick, now + (min(seconds, _INTERVAL) if self.polling else seconds)), self.ring)
         try:
             await self._rung.wait()
         finally:
@@ -149,12 +167,13 @@ class Bell:
     def hear(self, number: int, name: str) -> None:
         """Take an event: the number of its watch, and the name in that directory that it is about."""
         names = self._names.get(number, set())
-        if names and name and name not in names:
+        if names and name and name not in names and ANY not in names:
             return
         self._moved |= bool(names)
         self._rung.set()
 
-    def _look(self) -> None:
+    def ring(self) -> None:
+        """Have it looked at everything."""
         self._moved = True
         self._rung.set()
 
@@ -162,7 +181,7 @@ class Bell:
         self._moved = False
         before, self._names = self._names, {}
         try:
-            for directory, name in places(self._path):
+            for directory, name in self._where():
                 self._names.setdefault(self._watch.add(self, directory, _DIRECTORY), set()).add(name)
             for file in self._files:
                 self._names[self._watch.add(self, f"/proc/self/fd/{file}", _FILE)] = set()
@@ -173,10 +192,8 @@ class Bell:
 
     def _poll(self, error: OSError) -> None:
         vanished = isinstance(error, FileNotFoundError) and not self.polling
-        if not vanished and not self._warned:
-            self._warned = True
-            reason = _LIMITS.get(error.errno or 0, error.strerror)
-            _log.warning("%s: no inotify (%s); looking at it every %g s instead", self._path, reason, _INTERVAL)
+        if not vanished:
+            self._watch.warn(self._path, _LIMITS.get(error.errno or 0, error.strerror))
         self.polling = True
 
 
