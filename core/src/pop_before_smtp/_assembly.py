@@ -15,7 +15,7 @@ from ._host import Host
 from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Policy
-from ._sources import problem
+from ._sources import problem, suspicion
 from ._state import State
 from .api import Map
 from .errors import ConfigError, StateError
@@ -85,6 +85,13 @@ def source_problems(config: Config, known: Collection[str]) -> list[str]:
     """Return what speaks against reading the sources. One that is missing but ``known`` is just being rotated."""
     found = ((index, each, problem(each, known)) for index, each in enumerate(config.sources))
     return [f"source[{index}].{each.kind}: {text}" for index, each, text in found if text]
+
+
+def warn_of_sources(config: Config) -> None:
+    """Log of which sources nothing is granted, since whoever writes them lets clients begin lines."""
+    for index, source in enumerate(config.sources):
+        if text := suspicion(config, source):
+            _log.warning("source[%d].escaped: %s", index, text)
 
 
 def state(config: Config) -> State:

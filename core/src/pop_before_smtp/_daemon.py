@@ -119,6 +119,7 @@ class Daemon:
             if state:
                 state.close()
             raise ConfigError(*problems)
+        assembly.warn_of_sources(self._config)
         return state
 
     async def _start_maps(self, state: State) -> None:

@@ -28,6 +28,8 @@ _RFC5424 = re.compile(
     re.DOTALL,
 )
 """Daemons that write the file keep the blank that begins a message, so there may be two."""
+_LOCAL = re.compile(rb"<[0-9]{1,3}>" + CALENDAR + rb" ([^\s\[:]+)(?:\[([^\s\]]*)\])?: (.*)", re.DOTALL)
+"""What syslog(3) sends to a socket: no host. In a file, where another line may stand, a tag could be taken for one."""
 _COUNTED = re.compile(rb"(" + COUNTER + rb") (?:(\S*[^\s:]) )?([^\s\[:]+)(?:\[([^\s\]]*)\])?: (.*)", re.DOTALL)
 """What multilog and its kin write, which put a stamp before a line and know of no host."""
 _REPEATED = re.compile(rb"message repeated [0-9]+ times: \[ ?(.*)\]", re.DOTALL)
@@ -66,6 +68,7 @@ class Layout:
         format: ``auto``, ``syslog`` or the name of a header.
         zone: what a stamp without a zone means; None is the machine's own.
         trust: what of the source is believed; all if None.
+        local: its lines come as programs send them to their syslog daemon, where they may name no host.
 
     Raises:
         PluginError: a header's pattern does not fit the contract.
@@ -78,10 +81,12 @@ class Layout:
         format: str = "auto",  # noqa: A002 - the key in [[source]]
         zone: tzinfo | None = None,
         trust: Trust | None = None,
+        local: bool = False,
     ) -> None:
         self.trust = trust or Trust()
         self._headers = [(header, Grammar(f"header {header.name!r}", header.line, _GROUPS)) for header in headers]
         self._stamps = Stamps(zone)
+        self._local = local
         self._own: tuple[LogHeader, Grammar] | None = None
         self.decided = format != "auto"
         """What the file is need not be asked any more."""
@@ -181,6 +186,9 @@ class Layout:
             stamp, *names, message = found.groups()
             host, program, pid = (b"" if name == b"-" else name for name in names)
             return self._stamps.read(stamp, near, live=live), host, program, pid, message
+        if self._local and (found := _LOCAL.match(line)):
+            minute, seconds, zone, program, pid, message = found.groups(b"")
+            return self._stamps.read(minute + seconds + zone, near, live=live), b"", program, pid, message
         if found := _COUNTED.match(line):
             stamp, host, program, pid, message = found.groups(b"")
             return counted(stamp), host, program, pid, message

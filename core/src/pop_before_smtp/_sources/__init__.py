@@ -8,18 +8,20 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from attrs import evolve
-
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._record import Batch, Checkpoint, Layout, Position, Records
+from pop_before_smtp._syslogd import doubt
 from pop_before_smtp._trust import Senders, Trust
 
-from . import journal
+from . import command, journal, listen, pipe
+from .command import CommandSource
 from .file import FileSource, check
 from .journal import JournalSource
+from .lines import HEAD
+from .listen import SocketSource
+from .pipe import PipeSource
 from .plain import read_all
-from .several import SeveralSource, is_pattern, matches
 from .stream import StreamSource
 from .watch import Watch
 
@@ -29,16 +31,12 @@ class Source(Protocol):
 
     name: str
     """How batches, messages and the state call it."""
+    up: bool
+    """It is there and can be read."""
+    problem: str | None
+    """Why not, for people."""
     caught_up: asyncio.Event
     """Set when what was there at the start has been read, or when there is nothing to read yet."""
-
-    @property
-    def up(self) -> bool:
-        """It is there and can be read."""
-
-    @property
-    def problem(self) -> str | None:
-        """Why not, for people."""
 
     def batches(self) -> AsyncIterator[Batch | Records]:
         """Yield what is there and what comes; cancel the task to stop."""
@@ -47,8 +45,29 @@ class Source(Protocol):
 def layout(config: Config, source: SourceSettings) -> Layout:
     """Return how the lines of a source are taken apart, and what of them is believed."""
     headers = [header for parser in config.registry.parsers for header in parser.headers]
-    trust = Trust(source.name, hosts=source.hosts, escaped=source.escaped is not False)
+    trust = Trust(source.name, hosts=source.hosts, escaped=source.escaped is not False and not _doubt(source))
     return Layout(headers, format=source.format, zone=source.timezone, trust=trust)
+
+
+def _doubt(source: SourceSettings) -> str | None:
+    """Return why clients may begin lines in a source, where ``escaped`` does not say; of a program nobody can tell."""
+    if source.escaped != "auto" or source.path is None or source.name == "stdin":
+        return None
+    return doubt(source.path)
+
+
+def suspicion(config: Config, source: SourceSettings) -> str | None:
+    """Return why nothing is granted from a source although ``escaped`` does not ask for that, for people; or None."""
+    if (text := _doubt(source)) is None or source.path is None:
+        return None
+    parts = layout(config, source)
+    if source.path.is_file():
+        try:
+            with source.path.open("rb") as file:
+                parts.sniff(file.read(HEAD))
+        except OSError:
+            pass
+    return None if parts.trust.own else text
 
 
 def senders(config: Config, source: SourceSettings) -> dict[str, Senders]:
@@ -70,14 +89,20 @@ def problem(source: SourceSettings, known: Collection[str]) -> str | None:
     """
     if source.journal:
         return journal.check()
-    if source.path is None or source.name == "stdin":
-        return None
-    if is_pattern(source.path):
-        return next((text for each in matches(source.path.absolute()) if (text := check(each))), None)
-    if os.path.lexists(source.path):
-        return check(source.path)
+    if source.command:
+        return command.check(source.command)
+    if source.listen:
+        return listen.check(source.listen, source.group)
+    return _file_problem(source, source.path, known) if source.path and source.name != "stdin" else None
+
+
+def _file_problem(source: SourceSettings, path: Path, known: Collection[str]) -> str | None:
+    if pipe.is_pipe(path):
+        return pipe.check(path)
+    if os.path.lexists(path):
+        return check(path)
     if source.name not in known and source.missing == "error":
-        return f'{source.path} does not exist; correct it, or set missing = "wait"'
+        return f'{path} does not exist; correct it, or set missing = "wait"'
     return None
 
 
@@ -99,8 +124,19 @@ def _open(
     name, horizon = source.name, config.longest_grace
     if name == "stdin":
         return StreamSource(name, 0, layout(config, source), clock, horizon=horizon)
+    if source.command:
+        return CommandSource(name, source.command, layout(config, source), clock, horizon=horizon)
+    if source.listen:
+        trust = Trust(name, hosts=source.hosts)
+        parts = Layout(format="syslog", zone=source.timezone, trust=trust, local=True)
+        return SocketSource(name, source.listen, parts, clock, mode=int(source.mode, 8), group=source.group)
+    if source.path and pipe.is_pipe(source.path):
+        return PipeSource(name, source.path, layout(config, source), clock, horizon=horizon, watch=watch)
     if source.path:
-        return _open_path(config, source, source.path, clock, positions=positions, watch=watch)
+        known = positions.get(name)
+        checkpoint = known if isinstance(known, Checkpoint) else None
+        parts = layout(config, source)
+        return FileSource(name, source.path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch)
     if source.journal:
         cursor, believed = positions.get(name), senders(config, source)
         return JournalSource(
@@ -114,30 +150,9 @@ def _open(
     raise NotImplementedError(source.kind)
 
 
-def _open_path(
-    config: Config,
-    source: SourceSettings,
-    path: Path,
-    clock: Clock,
-    *,
-    positions: Mapping[str, Position],
-    watch: Watch,
-) -> Source:
-    horizon = config.longest_grace
-    def file(path: Path, known: Position | None, *, ends: bool = True) -> FileSource:
-        checkpoint = known if isinstance(known, Checkpoint) else None
-        parts = layout(config, evolve(source, path=path))
-        return FileSource(str(path), path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch, ends=ends)
-
-    if is_pattern(path):
-        return SeveralSource(source.name, path, open_file=file, positions=positions, watch=watch)
-    return file(path, positions.get(source.name), ends=False)
-
-
 __all__ = [
     "FileSource",
     "JournalSource",
-    "SeveralSource",
     "Source",
     "StreamSource",
     "Watch",
@@ -146,4 +161,5 @@ __all__ = [
     "problem",
     "read_all",
     "senders",
+    "suspicion",
 ]

@@ -1,4 +1,4 @@
-"""Standard input: a pipe, a terminal or a file, read to its end."""
+"""A stream, read to its end: standard input, a named pipe, what a program prints."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class StreamSource:
         layout: how its lines are taken apart; given the first lines here.
         clock: the time.
         horizon: how old a line may be to matter, in seconds: the longest grace.
+        late: its writer has just begun and may need a while; whatever it tells first was found.
     """
 
-    def __init__(self, name: str, fd: int, layout: Layout, clock: Clock, *, horizon: float) -> None:
+    def __init__(self, name: str, fd: int, layout: Layout, clock: Clock, *, horizon: float, late: bool = False) -> None:
         self.name = name
         self.up = True
         """The stream has not ended."""
@@ -51,6 +52,9 @@ class StreamSource:
         self._layout = layout
         self._clock = clock
         self._horizon = horizon
+        self._late = late
+        self._ready = asyncio.Event()  # there is something to read, perhaps
+        self._finishing = False
         self._limit = math.inf  # of found lines, beside receipt
         self._edge = math.inf  # lines that begin before this byte were found
 
@@ -76,6 +80,11 @@ class StreamSource:
         for batch in self._batch(*cutter.finish()):
             yield batch
         self.caught_up.set()
+
+    def finish(self) -> None:
+        """Let it end as soon as nothing waits in it, whoever else holds its other end. It has to be non-blocking."""
+        self._finishing = True
+        self._ready.set()
 
     def _batch(self, position: int, lines: bytes) -> Iterator[Batch]:
         if not lines:
@@ -106,8 +115,12 @@ class StreamSource:
         blocks: deque[bytes] = deque()
         size = dropped = 0
         head = first = b""
+        block = await self._block(_SILENCE)
+        if block is None and self._late:
+            self.caught_up.set()
+            block = await self._block()
         since = self._clock.now()
-        while block := await self._block(_SILENCE):
+        while block:
             blocks.append(block)
             size += len(block)
             while size - dropped > _KEPT:
@@ -120,6 +133,7 @@ class StreamSource:
                 if self._is_live(first + block):
                     break
                 since, first = self._clock.now(), b""
+            block = await self._block(_SILENCE)
         found = b"".join(blocks)
         self._edge = size
         whole = dropped + found.find(b"\n") + 1 if dropped else 0
@@ -139,13 +153,14 @@ class StreamSource:
 
     async def _block(self, seconds: float | None = None) -> bytes | None:
         """Return what can be read, empty at the end; None if nothing came for ``seconds``."""
-        ready = asyncio.Event()
         loop = asyncio.get_running_loop()
         while True:
+            if not self._finishing:
+                self._ready.clear()
             try:
-                loop.add_reader(self._fd, ready.set)
+                loop.add_reader(self._fd, self._ready.set)
                 async with asyncio.timeout(seconds):
-                    await ready.wait()
+                    await self._ready.wait()
             except PermissionError:  # epoll takes no files, nor /dev/null: there is no waiting for them
                 await asyncio.sleep(0)
             except TimeoutError:
@@ -155,7 +170,9 @@ class StreamSource:
             try:
                 return self._read()
             except BlockingIOError:  # somebody who shares the stream was faster
-                ready.clear()
+                if self._finishing:
+                    self.up = False
+                    return b""
 
     def _read(self) -> bytes:
         try:
