@@ -123,7 +123,7 @@ class Follow:
                     await asyncio.wait_for(self._came.wait(), 0.1)
                 except TimeoutError:  # half a line of a rotated file is waited for
                     self.clock.advance(1)
-                    self.source._bell._look()
+                    self.source._bell.ring()
                 self._came.clear()
         await asyncio.sleep(0.005)  # for what must not come
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from attrs import evolve
+
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._record import Batch, Checkpoint, Layout, Position, Records
@@ -22,6 +24,7 @@ from .lines import HEAD
 from .listen import SocketSource
 from .pipe import PipeSource
 from .plain import read_all
+from .several import SeveralSource, is_pattern, matches
 from .stream import StreamSource
 from .watch import Watch
 
@@ -31,12 +34,16 @@ class Source(Protocol):
 
     name: str
     """How batches, messages and the state call it."""
-    up: bool
-    """It is there and can be read."""
-    problem: str | None
-    """Why not, for people."""
     caught_up: asyncio.Event
     """Set when what was there at the start has been read, or when there is nothing to read yet."""
+
+    @property
+    def up(self) -> bool:
+        """It is there and can be read."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why not, for people."""
 
     def batches(self) -> AsyncIterator[Batch | Records]:
         """Yield what is there and what comes; cancel the task to stop."""
@@ -99,6 +106,8 @@ def problem(source: SourceSettings, known: Collection[str]) -> str | None:
 def _file_problem(source: SourceSettings, path: Path, known: Collection[str]) -> str | None:
     if pipe.is_pipe(path):
         return pipe.check(path)
+    if is_pattern(path):
+        return next((text for each in matches(path.absolute()) if (text := check(each))), None)
     if os.path.lexists(path):
         return check(path)
     if source.name not in known and source.missing == "error":
@@ -124,19 +133,6 @@ def _open(
     name, horizon = source.name, config.longest_grace
     if name == "stdin":
         return StreamSource(name, 0, layout(config, source), clock, horizon=horizon)
-    if source.command:
-        return CommandSource(name, source.command, layout(config, source), clock, horizon=horizon)
-    if source.listen:
-        trust = Trust(name, hosts=source.hosts)
-        parts = Layout(format="syslog", zone=source.timezone, trust=trust, local=True)
-        return SocketSource(name, source.listen, parts, clock, mode=int(source.mode, 8), group=source.group)
-    if source.path and pipe.is_pipe(source.path):
-        return PipeSource(name, source.path, layout(config, source), clock, horizon=horizon, watch=watch)
-    if source.path:
-        known = positions.get(name)
-        checkpoint = known if isinstance(known, Checkpoint) else None
-        parts = layout(config, source)
-        return FileSource(name, source.path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch)
     if source.journal:
         cursor, believed = positions.get(name), senders(config, source)
         return JournalSource(
@@ -147,12 +143,44 @@ def _open(
             cursor=cursor if isinstance(cursor, str) else None,
             horizon=horizon,
         )
+    if source.command:
+        return CommandSource(name, source.command, layout(config, source), clock, horizon=horizon)
+    if source.listen:
+        trust = Trust(name, hosts=source.hosts)
+        parts = Layout(format="syslog", zone=source.timezone, trust=trust, local=True)
+        return SocketSource(name, source.listen, parts, clock, mode=int(source.mode, 8), group=source.group)
+    if source.path:
+        return _open_path(config, source, source.path, clock, positions=positions, watch=watch)
     raise NotImplementedError(source.kind)
+
+
+def _open_path(
+    config: Config,
+    source: SourceSettings,
+    path: Path,
+    clock: Clock,
+    *,
+    positions: Mapping[str, Position],
+    watch: Watch,
+) -> Source:
+    horizon = config.longest_grace
+    if pipe.is_pipe(path):
+        return PipeSource(source.name, path, layout(config, source), clock, horizon=horizon, watch=watch)
+
+    def file(path: Path, known: Position | None, *, ends: bool = True) -> FileSource:
+        checkpoint = known if isinstance(known, Checkpoint) else None
+        parts = layout(config, evolve(source, path=path))
+        return FileSource(str(path), path, parts, clock, checkpoint=checkpoint, horizon=horizon, watch=watch, ends=ends)
+
+    if is_pattern(path):
+        return SeveralSource(source.name, path, open_file=file, positions=positions, watch=watch)
+    return file(path, positions.get(source.name), ends=False)
 
 
 __all__ = [
     "FileSource",
     "JournalSource",
+    "SeveralSource",
     "Source",
     "StreamSource",
     "Watch",
