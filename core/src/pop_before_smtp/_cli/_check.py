@@ -29,6 +29,7 @@ def command(*, config_file: Path | None, as_json: bool) -> None:
     start_log()
     config = load(config_file)
     examine(config)
+    assembly.warn_of_sources(config)
     if as_json:
         print_json(effective(config))
     else:
