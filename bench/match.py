@@ -23,8 +23,8 @@ from . import Row
 
 DATA = Path(__file__).parent / "data"
 LINES = 1_000_000
-SHARES = {0.05: 0.10, 0.005: 0.35}
-"""The share of logins, and the part of grep's speed that is to be reached with one parser."""
+SHARES = {0.05: 0.12, 0.005: 0.45}
+"""The share of logins, and the part of grep's speed that is to be reached with one parser; a third of it with all."""
 RUNS = 7
 """The best of as many counts, grep and ours in turn."""
 PARSERS = (("dovecot",), ("dovecot", "uw_imap", "courier"))
@@ -118,7 +118,7 @@ def rows() -> Iterator[Row]:
             seconds, reference = min(ours), min(greps)
             figure = f"{path.stat().st_size / 1e6 / seconds:.0f} MB/s"
             yield f"{share:.1%} logins, {len(parsers)} parser{'s'[: len(parsers) > 1]}", figure, ""
-            target = f">= {wanted:.2f}" if len(parsers) == 1 else ""
+            target = f">= {wanted if len(parsers) == 1 else wanted / 3:.2f}"
             yield "  lines a second", f"{LINES / seconds:,.0f}", ""
             yield f"  of grep -c -F ({reference:.3f} s)", f"{reference / seconds:.3f}", target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 from attrs import frozen
 
@@ -19,7 +20,7 @@ _LONGEST = 8192
 """Bytes of a line that are looked at."""
 _SKEW = 300.0
 """Seconds by which the stamp of a found line may be later than anything in its file can be."""
-_MANY = 48
+_MANY = 128
 """Lines that are taken together where it does not matter when they are done."""
 _PROGRAMS = 4096
 """Programs whose rules are remembered."""
@@ -102,7 +103,7 @@ class Matcher:
         hits: Counter[Rule] = Counter()
         for origin, lines in self._gathered(batches):
             heads = origin.layout.heads(lines, origin.near, live=origin.live)
-            found = self._hits([(head, (0, 0)) for head in heads], origin, origin.layout.trust)
+            found = self._hits(zip(heads, repeat((0, 0))), origin, origin.layout.trust)
             hits.update(hit[0] for hit in found)
         tally: Counter[tuple[str, Kind]] = Counter()
         for rule, times in hits.items():
