@@ -21,10 +21,11 @@ class LeaseTable:
         self._deadlines: dict[str, float] = {}  # negative: revoked, and filed under the slot of the absolute value
         self._due: dict[int, list[str]] = {}
         self._slots: list[int] = []
-        self._live = 0
+        self.live = 0
+        """How many leases there are."""
 
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
     def __contains__(self, address: str) -> bool:
         return self._deadlines.get(address, -1.0) >= 0
@@ -40,18 +41,14 @@ class LeaseTable:
     def grant(self, address: str, deadline: float) -> bool:
         """Grant or renew a lease; the later deadline counts. Tell whether it is new."""
         known = self._deadlines.get(address)
-        if known is None:
-            self._deadlines[address] = deadline
-            self._file(address, deadline)
-        elif known >= 0:
+        if known is not None and known >= 0:
             if deadline > known:
                 self._deadlines[address] = deadline
             return False
-        else:
-            self._deadlines[address] = deadline
-            if deadline < -known:
-                self._file(address, deadline)
-        self._live += 1
+        self._deadlines[address] = deadline
+        if known is None or deadline < -known:
+            self._file(address, deadline)
+        self.live += 1
         return True
 
     def revoke(self, address: str) -> bool:
@@ -60,14 +57,14 @@ class LeaseTable:
         if deadline < 0:
             return False
         self._deadlines[address] = -max(deadline, math.ulp(0.0))
-        self._live -= 1
+        self.live -= 1
         return True
 
     def next_due(self) -> float | None:
         """Return when :meth:`expire` has something to look at; None for an empty table."""
         return self._slots[0] / _SLOTS if self._slots else None
 
-    def expire(self, now: float, limit: int = 5_000) -> list[str]:
+    def expire(self, now: float, limit: int = 2_000) -> list[str]:
         """Drop leases that have ended and return them, looking at no more than ``limit`` addresses.
 
         Call it again while :meth:`next_due` is not after ``now``.
@@ -75,24 +72,28 @@ class LeaseTable:
         expired: list[str] = []
         while limit > 0 and self._slots and self._slots[0] <= now * _SLOTS:
             due = self._due[self._slots[0]]
-            for _ in range(min(limit, len(due))):
-                self._settle(due.pop(), now, expired)
-                limit -= 1
+            some = due[-limit:]
+            del due[-limit:]
+            limit -= len(some)
+            self._settle(some, now, expired)
             if not due:
                 del self._due[heapq.heappop(self._slots)]
+        self.live -= len(expired)
         return expired
 
-    def _settle(self, address: str, now: float, expired: list[str]) -> None:
-        deadline = self._deadlines.get(address)
-        if deadline is None:
-            return
-        if deadline > now:
-            self._file(address, deadline)
-            return
-        del self._deadlines[address]
-        if deadline >= 0:
-            self._live -= 1
-            expired.append(address)
+    def _settle(self, addresses: list[str], now: float, expired: list[str]) -> None:
+        """Drop those of the addresses whose time has come, and file the others again."""
+        deadlines = self._deadlines
+        for address in addresses:
+            deadline = deadlines.get(address)
+            if deadline is None:
+                continue
+            if deadline > now:
+                self._file(address, deadline)
+                continue
+            del deadlines[address]
+            if deadline >= 0:
+                expired.append(address)
 
     def _file(self, address: str, deadline: float) -> None:
         slot = math.ceil(deadline * _SLOTS)

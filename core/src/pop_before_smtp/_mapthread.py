@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from itertools import islice
 
 from .api import Changes, Map
 from .errors import MapError
@@ -18,6 +19,8 @@ _TEETH = 10.0
 """Seconds that a removal may stay unwritten before the prepared empty map goes in its place."""
 _BUILD_SHARE = 10
 """A map that is rewritten as a whole rests this many times as long as its last build took."""
+_SLICE = 10_000
+"""So many keys go into a set at a time."""
 _NAMED = 1000
 """Up to this many changes of one write are logged one by one."""
 
@@ -57,10 +60,13 @@ class Upkeep:
     def work(self, clock: Callable[[], float]) -> bool:
         """Write what is due. Tell whether the map now is what it should be."""
         changes, self._changes = self._changes, {}
-        added = {key for key, wanted in changes.items() if wanted} - self.keys
-        removed = {key for key, wanted in changes.items() if not wanted} & self.keys
-        self.keys -= removed
-        self.keys |= added
+        keys = self.keys
+        added = {key for key, wanted in changes.items() if wanted and key not in keys}
+        removed = {key for key, wanted in changes.items() if not wanted and key in keys}
+        for some in _slices(removed):
+            keys.difference_update(some)
+        for some in _slices(added):
+            keys.update(some)
         if not (added or removed or self._owing):
             self._removal_since = None
             return True
@@ -198,6 +204,16 @@ class MapThread:
             waiting, self._waiting = self._waiting, []
         for future in waiting:
             future.set_result(None)
+
+
+def _slices(keys: set[str]) -> Iterator[Iterable[str]]:
+    """Yield the keys in portions: the loop has to wait while one operation on a set goes on."""
+    if len(keys) <= _SLICE:
+        yield keys
+        return
+    rest = iter(keys)
+    while some := tuple(islice(rest, _SLICE)):
+        yield some
 
 
 def _future() -> Future[None]:

@@ -62,7 +62,7 @@ class Netblocks:
         return cls((network, True) for network in networks)
 
     def __contains__(self, address: str) -> bool:
-        return self._permitted[address]
+        return bool(self.entries) and self._permitted[address]
 
     def permits(self, address: Address) -> bool:
         """Tell whether the first entry that holds an address permits it, at one look-up per prefix length in use."""

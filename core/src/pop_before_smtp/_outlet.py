@@ -8,8 +8,7 @@ from collections import Counter
 from ._config import PolicySettings, WriterSettings
 from ._leases import LeaseTable
 from ._networks import Netblocks
-from ._policy import user_filter
-from .api import LoginEvent
+from ._policy import Login, user_filter
 
 _log = logging.getLogger("pop_before_smtp.outlet")
 
@@ -28,26 +27,27 @@ class Outlet:
         self.leases = LeaseTable()
         self.counts: Counter[str] = Counter()
         self._services = frozenset(writer.outlet.services)
-        self._user = user_filter(writer.outlet.users)
+        self._user = user_filter(writer.outlet.users) if writer.outlet.users else None
         self._filtered = bool(writer.outlet.services or writer.outlet.users)
+        self._picky = self._filtered or bool(netblocks.entries)
         self._max_leases = policy.max_leases
         self._max_addresses = policy.max_addresses_per_user
-        self._users: dict[str, list[str]] = {}  # who logged in since the turn,
-        self._earlier: dict[str, list[str]] = {}  # and who did only in the grace before: nobody else has a lease
+        self._users: dict[str, str | list[str]] = {}  # who logged in since the turn, from where, newest last,
+        self._earlier: dict[str, str | list[str]] = {}  # and who did only in the grace before: nobody else has a lease
         self._turn = 0.0
         self._changes: dict[str, bool] = {}
 
-    def judge(self, event: LoginEvent) -> str | None:
+    def judge(self, event: Login) -> str | None:
         """Return why a login that the policy permits grants nothing here; None if it does."""
         if self._services and event.service not in self._services:
             return "service"
-        if not self._user(event.user):
+        if self._user and not self._user(event.user):
             return "user"
         if event.address is None:
             return "no_address"
         return "netblocks" if event.address in self.netblocks else None
 
-    def apply(self, event: LoginEvent, now: float, age: float) -> str | None:
+    def apply(self, event: Login, now: float, age: float) -> str | None:
         """Grant or renew the lease that a permitted login is worth. Return why not, or None.
 
         Args:
@@ -55,25 +55,29 @@ class Outlet:
             now: the lease clock.
             age: how long ago the login happened, in seconds.
         """
-        reason = self._apply(event, now, age)
-        self.counts[reason or "logins"] += 1
-        return reason
-
-    def _apply(self, event: LoginEvent, now: float, age: float) -> str | None:
         address = event.address
-        if address is None or address not in self.leases or self._filtered:
-            reason = self.judge(event)
+        if address is None or self._picky or age >= self.grace or self.leases.live >= self._max_leases:
+            reason = self._refuse(event, age)
             if reason or address is None:
+                self.counts[reason or "no_address"] += 1
                 return reason
-        if age >= self.grace:
-            return "expired_on_arrival"
-        if len(self.leases) >= self._max_leases and address not in self.leases:
-            return self._full()
+        self.counts["logins"] += 1
         if self.leases.grant(address, now + self.grace - age):
             self._changes[address] = True
         if event.user is not None:
             self._own(event.user, address, now)
         return None
+
+    def _refuse(self, event: Login, age: float) -> str | None:
+        """Return why a login is worth nothing; what was asked for a lease is not asked again for its renewal."""
+        known = event.address is not None and event.address in self.leases
+        if self._filtered or not known:
+            reason = self.judge(event)
+            if reason:
+                return reason
+        if age >= self.grace:
+            return "expired_on_arrival"
+        return None if known or self.leases.live < self._max_leases else self._full()
 
     def _full(self) -> str:
         if not self.counts["max_leases"]:
@@ -89,17 +93,22 @@ class Outlet:
             self._turn = now + self.grace
         addresses = self._users.get(user)
         if addresses is None:
-            addresses = self._users[user] = self._earlier.pop(user, [address])
-        if addresses[-1] == address:
+            addresses = self._users[user] = self._earlier.pop(user, address)
+        if addresses == address:
             return
-        if address in addresses:
-            addresses.remove(address)
-        addresses.append(address)
-        if len(addresses) > self._max_addresses:
-            addresses[:] = [one for one in addresses if one in self.leases]
-            while len(addresses) > self._max_addresses:
-                self._end(addresses.pop(0))
-                self.counts["max_addresses_per_user"] += 1
+        if isinstance(addresses, str):
+            addresses = self._users[user] = [addresses]
+        if addresses[-1] != address:
+            addresses.append(address)
+            if len(addresses) > self._max_addresses:
+                self._trim(addresses)
+
+    def _trim(self, addresses: list[str]) -> None:
+        """Leave each address that has a lease once, where it came last, and end the oldest ones that are too many."""
+        addresses[:] = reversed(dict.fromkeys(one for one in reversed(addresses) if one in self.leases))
+        while len(addresses) > self._max_addresses:
+            self._end(addresses.pop(0))
+            self.counts["max_addresses_per_user"] += 1
 
     def _end(self, address: str) -> None:
         if self.leases.revoke(address):

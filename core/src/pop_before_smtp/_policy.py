@@ -6,11 +6,12 @@ import fnmatch
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from ._config import PolicySettings
 from ._host import Host
 from ._networks import Address, Netblocks, Stretches
-from .api import LoginEvent
+from .api import Kind
 
 PRIVATE = Netblocks.of(
     ipaddress.ip_network(text)
@@ -28,6 +29,23 @@ NEVER = Netblocks.of(
 """Unspecified, loopback, link-local, multicast and reserved: no client of ours is there."""
 
 
+class Login(Protocol):
+    """What a login is judged by: a :class:`~pop_before_smtp.api.LoginEvent` has it, and a remembered login too."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def address(self) -> str | None: ...
+    @property
+    def user(self) -> str | None: ...
+    @property
+    def service(self) -> str | None: ...
+    @property
+    def tls(self) -> bool | None: ...
+
+
 class Policy:
     """The rules of ``[policy]`` and what the machine itself forbids.
 
@@ -42,7 +60,8 @@ class Policy:
         self._proxies = Netblocks.of(settings.trusted_proxies)
         self._exempt = Netblocks.of(settings.exempt)
         self._services = frozenset(settings.services)
-        self._user = user_filter(settings.users)
+        self._require_tls = settings.require_tls
+        self._user = user_filter(settings.users) if settings.users else None
         self.refresh(host)
 
     def refresh(self, host: Host) -> None:
@@ -53,13 +72,13 @@ class Policy:
         networks = [network for blocks in rules for network, _ in blocks.entries]
         self._reasons = Stretches([*networks, *map(ipaddress.ip_network, host.own)], self._address)
 
-    def judge(self, event: LoginEvent) -> str | None:
+    def judge(self, event: Login) -> str | None:
         """Return why this login grants nothing; None if it may."""
         if event.service not in self._services:
             return "service"
-        if self._settings.require_tls and event.tls is not True:
+        if self._require_tls and event.tls is not True:
             return "no_tls"
-        if not self._user(event.user):
+        if self._user and not self._user(event.user):
             return "user"
         if event.address is None:
             return "no_address"
@@ -90,8 +109,6 @@ class Policy:
 
 
 def user_filter(patterns: Sequence[str]) -> Callable[[str | None], bool]:
-    """Return the test whether a user is meant by one of the patterns (``*``, ``?``); no patterns mean everybody."""
-    if not patterns:
-        return lambda _user: True
+    """Return the test whether a user is meant by one of the patterns (``*``, ``?``)."""
     matches = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
     return lambda user: user is not None and matches(user) is not None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 from ._clock import Clock
 from ._engine import Engine
-from ._statereader import Login
-from .api import LOGIN, LoginEvent
+from ._statereader import Remembered
+
+_SLICE = 1_000
+"""So many logins are in memory at a time."""
 
 
 class Memory(Protocol):
     """What can be asked for logins: the state, or a read-only view of it."""
 
-    def logins(self, since: float) -> Iterator[Login]:
+    def remembered(self, since: float) -> Iterator[Remembered]:
         """Yield the logins whose last time is not before ``since``, in unix seconds."""
 
 
@@ -23,22 +26,7 @@ def replay(engine: Engine, memory: Memory, clock: Clock, grace: float) -> None:
 
     A login from the future is dropped: the wall clock has gone back since, and nobody knows how long it was.
     """
-    wall = clock.wall()
-    engine.apply(_events(memory.logins(wall - grace), wall), clock.now(), wall)
-
-
-def _events(logins: Iterable[Login], wall: float) -> Iterator[LoginEvent]:
-    for login in logins:
-        if login.last <= wall:
-            yield LoginEvent(
-                kind=LOGIN,
-                address=login.address,
-                at=login.last,
-                received=wall,
-                user=login.user,
-                service=login.service,
-                tls=login.tls,
-                parser=login.parser,
-                source=login.source,
-                position=login.position,
-            )
+    now, wall = clock.now(), clock.wall()
+    logins = (login for login in memory.remembered(wall - grace) if login.at <= wall)
+    while some := list(islice(logins, _SLICE)):
+        engine.apply(some, now, wall)

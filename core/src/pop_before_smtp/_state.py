@@ -206,23 +206,20 @@ def _statement(head: str, row: str, count: int) -> str:
 
 def _folded(logins: Iterable[LoginEvent]) -> list[tuple[object, ...]]:
     """Make rows of logins, one for each series among them."""
-    series: dict[tuple[str, str | None, str | None, bool | None, str], list[Any]] = {}
+    raw = db.raw
+    series: dict[tuple[object, ...], tuple[Any, ...]] = {}
     for event in logins:
         if event.kind is not LOGIN or event.address is None:
             continue
-        key = (event.address, event.user, event.service, event.tls, event.source)
+        key = (event.address, raw(event.user), raw(event.service), event.tls, raw(event.source))
         known = series.get(key)
         if known is None:
-            series[key] = [event.parser, event.position, event.at, event.at]
-        elif event.at >= known[3]:
-            known[0], known[1], known[3] = event.parser, event.position, event.at
-        elif event.at < known[2]:
-            known[2] = event.at
-    raw = db.raw
-    return [
-        (address, raw(user), raw(service), tls, raw(source), raw(parser), position, first, last)
-        for (address, user, service, tls, source), (parser, position, first, last) in series.items()
-    ]
+            series[key] = (*key, raw(event.parser), event.position, event.at, event.at)
+        elif event.at >= known[-1]:
+            series[key] = (*key, raw(event.parser), event.position, known[-2], event.at)
+        elif event.at < known[-2]:
+            series[key] = (*known[:-2], event.at, known[-1])
+    return list(series.values())
 
 
 def _open_or_begin(path: Path) -> sqlite3.Connection:

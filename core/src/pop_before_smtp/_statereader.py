@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-
-from attrs import evolve, frozen
+from typing import NamedTuple
 
 from . import _statedb as db
 from ._record import Position
 from ._statefiles import DATABASE, SIDECARS, explained, quiet, read_maps
+from .api import LOGIN, Kind
 from .errors import StateError
 
 Connect = tuple[str, bytes, bytes, str, float, str]
@@ -25,16 +25,16 @@ _SELECT = """
     SELECT address, user, service, tls, source, parser, position, first, last FROM login
     WHERE last >= ?1 AND (?2 IS NULL OR address = ?2) ORDER BY last
 """
+_REMEMBERED = "SELECT address, user, service, tls, last FROM login WHERE last >= ? ORDER BY id"
 _TLS = {None: None, 0: False, 1: True}
 _TRIES = 50
 _PAUSE = 0.1
 
 
-@frozen
-class Login:
+class Login(NamedTuple):
     """One remembered series of logins: of one user at one address, by one service, with or without TLS, in one source.
 
-    Times are unix seconds; parser and position are those of the last.
+    Times are unix seconds; parser and position are those of the last. A tuple, since a start makes a million of them.
     """
 
     address: str
@@ -48,13 +48,25 @@ class Login:
     last: float
 
 
+class Remembered(NamedTuple):
+    """What leases rest on of a remembered series of logins, to be judged as a new login is."""
+
+    address: str
+    user: str | None
+    service: str | None
+    tls: bool | None
+    at: float
+    """Unix seconds."""
+    kind: Kind = LOGIN
+
+
 def fold(logins: Iterable[Login]) -> list[Login]:
     """Join the pieces of each series, in the order of their last logins."""
     series: dict[tuple[object, ...], Login] = {}
     for login in sorted(logins, key=lambda login: login.last):
         key = (login.address, login.user, login.service, login.tls, login.source)
         known = series.pop(key, login)
-        series[key] = evolve(login, first=min(login.first, known.first))
+        series[key] = login._replace(first=min(login.first, known.first))
     return list(series.values())
 
 
@@ -92,6 +104,23 @@ class StateReader:
                     word(parser),
                     position,
                     first,
+                    last,
+                )
+
+    def remembered(self, since: float) -> Iterator[Remembered]:
+        """Yield what leases rest on of the logins whose last time is not before ``since``, in the order of storage.
+
+        Raises:
+            StateError: the file cannot be read.
+        """
+        text, word, tls = db.text, db.word, _TLS
+        with self._reading():
+            for where, user, service, secure, last in self._rows(_REMEMBERED, since):
+                yield Remembered(
+                    where.decode("ascii"),
+                    user if user is None else text(user),
+                    service if service is None else word(service),
+                    tls[secure],
                     last,
                 )
 
