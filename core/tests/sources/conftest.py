@@ -58,6 +58,7 @@ class Follow:
         path: the log.
         checkpoint: where to go on.
         inotify: let the kernel tell of changes; else they are looked for by :meth:`settle` only.
+        polling: look for them all the time.
         clock: the time; the real one's start unless given.
     """
 
@@ -67,6 +68,7 @@ class Follow:
         *,
         checkpoint: Checkpoint | None = None,
         inotify: bool = False,
+        polling: bool = False,
         clock: FakeClock | None = None,
     ) -> None:
         self.batches: list[Batch] = []
@@ -74,7 +76,7 @@ class Follow:
         self.hand = Hand()
         self._came = asyncio.Event()
         self._inotify = inotify
-        watch: Any = Watch() if inotify else self.hand
+        watch: Any = Watch(inotify=inotify) if inotify or polling else self.hand
         self.source = FileSource("log", path, Layout(), self.clock, checkpoint=checkpoint, horizon=HORIZON, watch=watch)
 
     async def __aenter__(self) -> Self:

@@ -15,6 +15,7 @@ from attrs import evolve
 from pop_before_smtp._record import Checkpoint, Layout
 from pop_before_smtp._sources import check
 from pop_before_smtp._sources.lines import BLOCK, fresh
+from pop_before_smtp.testing import FakeClock
 
 Line = Callable[..., bytes]
 DAY = 86400.0
@@ -236,7 +237,8 @@ async def test_thirteen_months_without_a_year(tmp_path: Path, follow: Any) -> No
     first, *history = [bsd(now - days * DAY, f"{days} days ago") for days in range(395, 0, -1)]
     path.write_bytes(first)
     os.utime(path, (now - 395 * DAY, now - 395 * DAY))
-    lines, checkpoint = await read_to(path, follow)
+    then = FakeClock(now - 395 * DAY + 60)
+    lines, checkpoint = await read_to(path, lambda path: follow(path, clock=then))
     assert lines == [first.rstrip()]
     append(path, b"".join(history) + bsd(now - 60, "fresh"))
     for known in (None, checkpoint):

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class FileSource:
         self._unpacking: Iterator[Opened | None] | None = None  # the first of them
         self._gathered = 0.0  # when it was last looked what lies beside the log, on the lease clock
         self._vanished = False  # something was renamed meanwhile
-        self._warned: set[tuple[int, int]] = set()  # compressed files that cannot be read
+        self._warned: set[Hashable] = set()  # what has been said of compressed files
         self._there = False  # something is at the path, the last of the files
         self._gone = False  # nothing is there
         self._failures = 0
@@ -161,7 +161,7 @@ class FileSource:
 
     def _prepare(self, file: Opened) -> None:
         """Go to where what is new in a file begins."""
-        if offset := self._ledger.position(file, self._files):
+        if offset := self._ledger.resume(file, self._files):
             file.seek(offset)
         if self._first:
             file.history = self._horizon, AHEAD
@@ -182,10 +182,10 @@ class FileSource:
                 self._look_into(member)
             elif not member.path.with_suffix("").exists():  # else it is still being written
                 self._packed.append(member)
-        if self._packed[:1] != waiting[:1]:
+        if [each.signature for each in self._packed[:1]] != [each.signature for each in waiting[:1]]:
             self._unpacking = None
         if not self._packed:
-            self._ledger.forget({key[1] for key in ours} | {member.key[1] for member in found})
+            self._ledger.forget({member.key[1] for member in found if member.key not in ours})
         self._follow()
 
     def _look_into(self, member: Member) -> None:
@@ -198,7 +198,11 @@ class FileSource:
 
     def _admit(self, file: Opened, member: Member) -> None:
         """Read a file that was found beside the log, unless all that it holds is in one that we read."""
-        if member.key != file.key or any(file.begins(other) for other in self._files):
+        if member.key != file.key:
+            file.close()
+            self._vanished = True
+            return
+        if any(file.begins(other) for other in self._files):
             file.close()
         else:
             self._prepare(file)
@@ -220,17 +224,22 @@ class FileSource:
                 await asyncio.sleep(0)
             else:
                 return
-        except (Damaged, Unreadable) as error:
+        except Unreadable as error:
             self._ledger.look(member.key, member.signature)
-            self._skip(member, str(error))
+            self._skip(member, str(error), once=str(error))
+        except Damaged as error:
+            self._ledger.look(member.key, member.signature)
+            self._skip(member, f"damaged ({error})", once=member.key)
+        except FileNotFoundError:
+            self._vanished = True
         except OSError as error:
-            self._skip(member, error.strerror or str(error))
+            self._skip(member, str(error.strerror), once=member.key)
         self._unpacking = None
         del self._packed[0]
 
-    def _skip(self, member: Member, reason: str) -> None:
-        if member.key not in self._warned:
-            self._warned.add(member.key)
+    def _skip(self, member: Member, reason: str, *, once: Hashable) -> None:
+        if once not in self._warned:
+            self._warned.add(once)
             _log.warning("%s is skipped: %s", member.path, reason)
 
     def _truncated(self, file: Opened) -> None:
@@ -245,7 +254,7 @@ class FileSource:
     def _retire(self) -> None:
         """Let go of rotated files that have not grown for a while."""
         now = self._clock.now()
-        for file in self._files[:-1]:
+        for file in [each for each in self._files if each.packed or each is not self._files[-1]]:
             if (file.packed or now - file.active >= _LINGER) and file.offset >= file.size():
                 if not file.packed:
                     status = os.fstat(file.fd)
@@ -298,7 +307,9 @@ class FileSource:
         """Pass over the history in what was found."""
         file.history = None
         self._layout.sniff(os.pread(file.fd, HEAD, 0))
-        limit = min(self._clock.wall(), file.limit)
+        now = self._clock.wall()
+        limit = min(now, file.limit)
+        behind -= now - limit
         read = partial(os.pread, file.fd)
         layout = self._layout
         file.seek(await fresh(read, file.offset, file.found, layout, limit=limit, behind=behind, ahead=ahead))

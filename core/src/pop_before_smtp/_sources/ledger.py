@@ -12,7 +12,7 @@ from .opened import Opened
 from .rotated import Member
 
 _VANISHED = 16
-"""So many files that are gone stay known: what they held may come again, compressed."""
+"""What so many files held that are gone stays known: it may come again, compressed."""
 
 
 class Ledger:
@@ -24,7 +24,7 @@ class Ledger:
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
         known = (evolve(checkpoint, others=()), *checkpoint.others) if checkpoint else ()
-        self._trails: list[Sequence[Checkpoint]] = [(each,) for each in known]
+        self._trails: list[tuple[Checkpoint, ...]] = [(each,) for each in known]
         self._ends = known
         self._looked: dict[tuple[int, int], tuple[int, int]] = {}
 
@@ -39,30 +39,30 @@ class Ledger:
             self._set([*self._trails, tuple(trail)])
 
     def forget(self, present: Collection[int]) -> None:
-        """Forget most of the files that are not there any more.
+        """Forget most of what does not lie beside the log any more.
 
         Args:
-            present: the inodes of those that are.
+            present: the inodes of what does.
         """
         gone = [trail for trail in self._trails if trail[-1].inode not in present]
         superfluous = gone[:-_VANISHED]
-        if superfluous:
-            self._set([trail for trail in self._trails if trail not in superfluous])
+        self._set([trail for trail in self._trails if trail not in superfluous])
         self._looked = {key: seen for key, seen in self._looked.items() if key[1] in present}
 
-    def _set(self, trails: list[Sequence[Checkpoint]]) -> None:
+    def _set(self, trails: list[tuple[Checkpoint, ...]]) -> None:
         self._trails = trails
         self._ends = tuple(trail[-1] for trail in trails)
 
-    def position(self, file: Opened, files: Sequence[Opened]) -> int:
-        """Return how much of what ``file`` holds has been read already, in it or in another.
+    def resume(self, file: Opened, files: Sequence[Opened]) -> int:
+        """Return how much of what a file holds has been read already, in it or in another; it knows that itself now.
 
         Args:
-            file: the file.
-            files: those that are open.
+            file: the file, which has just been opened.
+            files: the others that are open.
         """
-        trails = [*self._trails, *(other.trail for other in files)]
-        return max((file.continues(trail) or 0 for trail in trails), default=0)
+        known = {trail: file.continues(trail) for trail in (*self._trails, *(tuple(other.trail) for other in files))}
+        self._set([trail for trail in self._trails if known[trail] is None or trail[-1].inode != file.key[1]])
+        return max((offset or 0 for offset in known.values()), default=0)
 
     def checkpoint(self, files: Sequence[Opened]) -> Checkpoint:
         """Return how far all has been read: the newest of the open ``files`` that was, and the others."""

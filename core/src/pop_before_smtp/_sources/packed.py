@@ -21,7 +21,7 @@ except ImportError:  # the extra zstd is not installed
 
 _SLICE = 64 * 1024
 """So much is written at a time, in bytes: a millisecond's work at most."""
-_SIP = 1024
+_SIP = 256
 """So much is given to zstd at a time, in bytes: it always returns all that this expands to."""
 _ROOMY = "/var/tmp"  # noqa: S108 - a file without a name
 """Where a large file may lie; what is in /tmp is often kept in memory."""
@@ -44,14 +44,19 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
         raise Unreadable("reading it needs the extra zstd: pip install 'pop-before-smtp[zstd]'")
     context = zstandard.ZstdDecompressor()
     frame = context.decompressobj()
+    plain = bytearray()
     data = file.read(_SIP)
     while data:
         if frame.eof:
             frame = context.decompressobj()
-        yield frame.decompress(data)
+        plain += frame.decompress(data)
+        if len(plain) >= _SLICE:
+            yield bytes(plain)
+            plain.clear()
         data = frame.unused_data if frame.eof and frame.unused_data else file.read(_SIP)
     if not frame.eof:
         raise EOFError
+    yield bytes(plain)
 
 
 _READERS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {
