@@ -7,7 +7,7 @@ DISTRIBUTIONS := ./core[bdb,lmdb,zstd] $(patsubst %/pyproject.toml,./%,$(sort $(
 CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
 
-.PHONY: help run test lint format bench dist clean
+.PHONY: help run test soak lint format bench dist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -18,6 +18,9 @@ run: $(CAN_RUN) ## Run the daemon in the sandbox ./run, on a machine without a m
 
 test: $(CAN_TEST) lint ## Run ruff, mypy and all tests (those of whole systems need root)
 	$(BIN)/pytest
+
+soak: $(CAN_TEST) ## Kill the daemon for minutes under 100,000 logins and all kinds of log rotation
+	SOAK=100000 $(BIN)/pytest -rP tests/test_soak.py
 
 lint: $(CAN_TEST) ## Run ruff and mypy
 	$(BIN)/ruff check
