@@ -125,6 +125,10 @@ def test_no_file_is_too_long() -> None:
 def test_examples_pass_check_beside_postfix(dovecot_lab: Lab, example: Path) -> None:
     for log in re.findall(r'^path = "(/.*)"', example.read_text(), re.MULTILINE):
         dovecot_lab.sh(f"touch {log}")
+    for program in re.findall(r'^command = \["(\w+)"', example.read_text(), re.MULTILINE):
+        dovecot_lab.sh(f"command -v {program} || ln -s true /usr/bin/{program}")
+    for socket in re.findall(r'^listen = "(/.*)/', example.read_text(), re.MULTILINE):
+        dovecot_lab.sh(f"mkdir -p {socket}")
     done = dovecot_lab.run(PROGRAM, "check", "-c", example, check=False)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "has its own smtpd_relay_restrictions" not in line] == []

@@ -246,7 +246,7 @@ def test_nothing_is_left_of_a_failure(path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 - names only
     with pytest.raises(PermissionError):
         listen.make(path, 0o600, None)

@@ -151,12 +151,10 @@ def make(path: Path, mode: int, group: str | None) -> socket.socket:
     Raises:
         OSError: it cannot be made; something other than an abandoned socket is there.
     """
-    number = -1
-    if group is not None:
-        try:
-            number = grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise OSError(errno.EINVAL, f'there is no group "{group}"') from None
+    try:
+        number = None if group is None else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise OSError(errno.EINVAL, f'there is no group "{group}"') from None
     _check_abandoned(path)
     new = path.with_name(("+" if path.name.startswith("~") else "~") + path.name[1:])  # no longer than the path
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -166,7 +164,8 @@ def make(path: Path, mode: int, group: str | None) -> socket.socket:
         os.fchmod(made.fileno(), 0o600)  # what bind() gives its file
         new.unlink(missing_ok=True)
         made.bind(os.fsencode(new))
-        os.chown(new, -1, number)
+        if number is not None:
+            os.chown(new, -1, number)
         new.chmod(mode)
         new.rename(path)
     except BaseException:
