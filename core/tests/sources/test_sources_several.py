@@ -233,3 +233,16 @@ def test_what_speaks_against_a_pattern(tmp_path: Path) -> None:
     assert problem(source, ()) is None
     append(tmp_path / "btmp.log", bytes(range(256)) * 20)
     assert problem(source, ()) == f"{tmp_path}/btmp.log is no text file; name the log itself"
+
+
+async def test_half_a_line_of_a_file_that_is_gone_is_the_last_one(tmp_path: Path) -> None:
+    gone = tmp_path / "mx1.log"
+    append(gone, b"a\nhalf")
+    async with Several(tmp_path / "*.log") as log:
+        await log.lines(1)
+        gone.unlink()
+        await log.until(lambda: not log.source.up)
+        log.clock.advance(31)
+        await log.until(lambda: log.batches[-1].data == b"half")
+        log.clock.advance(31)
+        await log.until(lambda: not log.source._files)

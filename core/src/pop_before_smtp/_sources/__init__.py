@@ -67,6 +67,9 @@ def suspicion(config: Config, source: SourceSettings) -> str | None:
     """Return why nothing is granted from a source although ``escaped`` does not ask for that, for people; or None."""
     if (text := _doubt(source)) is None or source.path is None:
         return None
+    if is_pattern(source.path):
+        files = (evolve(source, path=each) for each in matches(source.path.absolute()))
+        return next((told for each in files if (told := suspicion(config, each))), None)
     parts = layout(config, source)
     if source.path.is_file():
         try:

@@ -98,14 +98,15 @@ class FileSource:
                     self._notice()
                     async for batch in self._read():
                         yield batch
+                    while self._packed:
+                        await self._unpack()
+                        async for batch in self._read():
+                            yield batch
                     if self._there:
                         self._recover()
                 except OSError as error:
                     self._close()
                     self._fail(error)
-                if self._packed:
-                    await self._unpack()
-                    continue
                 self._first &= not self._there
                 self.caught_up.set()
                 if self._ends and self._is_over():
@@ -132,7 +133,7 @@ class FileSource:
         """Open what is at the path if it is not what we read, and what is beside it if anything can be new there."""
         try:
             status = self._path.stat()
-            self._there = True
+            self._there, self._gone = True, False
             last = self._files[-1] if self._files else None
             turned = last is None or last.key != (status.st_dev, status.st_ino)
             if turned:
@@ -317,13 +318,16 @@ class FileSource:
     def _abandoned(self, file: Opened) -> bool:
         """Tell whether nobody will finish the last line of a file, because it was rotated.
 
-        Its writer has gone on to another file, or has been silent for a while; a copy may still be in the making.
+        Its writer has gone on to another file, or has been silent for a while, longer where there is no other yet; a
+        copy may still be in the making.
         """
         if file.packed:
             return True
         later = self._files[self._files.index(file) + 1 :]
         quiet = self._clock.now() - file.active >= _HALF
-        return bool(later) and (quiet or (not file.beside and any(each.size() for each in later)))
+        if not later:
+            return self._gone and self._clock.now() - file.active >= _LINGER
+        return quiet or (not file.beside and any(each.size() for each in later))
 
     # -- how it goes
 
