@@ -64,6 +64,7 @@ def test_the_operators_page_names_every_file(tmp_path: Path) -> None:
     fill(tmp_path).write_text("damaged" * 1000)
     state = State.open(tmp_path)
     state.append([event(1)], {})
+    state.publish({})
     found = {path.name for path in tmp_path.iterdir()}
     state.close()
     page = Path(__file__).parents[2] / "docs/state.md"
@@ -145,8 +146,8 @@ def test_the_state_of_an_older_daemon_is_brought_up_to_date(tmp_path: Path, monk
     fill(tmp_path)
     step = "ALTER TABLE revocation ADD COLUMN reason; UPDATE login SET user = 'migrated';"
     monkeypatch.setattr(db, "_SCHEMA", (*db._SCHEMA, step))
-    with pytest.raises(StateError, match="older"), read(tmp_path):
-        pass
+    with read(tmp_path) as before:
+        assert {login.user for login in before.logins(0)} == {"migrated"}, "of a copy"
     state = State.open(tmp_path)
     assert {login.user for login in state.logins(0)} == {"migrated"}
     state.close()

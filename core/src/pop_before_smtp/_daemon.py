@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
 
+from . import __version__, _host
 from . import _assembly as assembly
-from . import _host
 from ._clock import Clock
 from ._config import Config
 from ._engine import Engine
@@ -21,6 +22,7 @@ from ._replay import replay
 from ._sources import Source, open_sources
 from ._state import Connect, State
 from ._statewriter import StateWriter
+from ._status import Progress, Status, counted, headline, map_status, problems, source_status
 from .api import LoginEvent, Map
 from .errors import ConfigError
 
@@ -32,6 +34,10 @@ _LOOK = 1.0
 """How old the look at this machine's own addresses may be, in seconds."""
 _SWITCH = 0.0005
 """How long one thread may keep the others from running Python, in seconds: a map waits for the state that long."""
+_PUBLISH = 5.0
+"""Seconds between two states of affairs that are published, at least,"""
+_LOOK_ROUND = 20.0
+"""and between two looks at sources and maps where nothing happens."""
 _COMPACT = 600.0
 """Seconds between two clean-ups of the state."""
 
@@ -62,7 +68,12 @@ class Daemon:
         self._threads: list[MapThread] = []
         self._writer: StateWriter | None = None
         self._connects: list[Connect] = []
+        self._sources: list[Source] = []
+        self._progress: dict[str, Progress] = {}
+        self._started, self._ready = clock.wall(), False
+        self._published: Status = {}
         self._stopping = asyncio.Event()
+        self._news = asyncio.Event()  # something to publish
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # no lease is left
 
@@ -77,14 +88,16 @@ class Daemon:
         """
         state = self._prepare()
         try:
-            sources = open_sources(self._config, self._clock, state.positions() if state else {})
+            positions = state.positions() if state else {}
+            self._sources = open_sources(self._config, self._clock, positions)
+            self._progress = {source.name: Progress(positions.get(source.name)) for source in self._sources}
             if state:
                 await self._start_maps(state)
             async with asyncio.TaskGroup() as group:
                 start = group.create_task
-                duties = (self._expire(), self._tidy(), self._watchdog(), self._watch_threads())
-                reading = [start(self._read(source)) for source in sources]
-                others = [start(duty) for duty in (*duties, self._announce(sources, ready))]
+                duties = (self._expire(), self._tidy(), self._watchdog(), self._watch_threads(), self._tell())
+                reading = [start(self._read(source)) for source in self._sources]
+                others = [start(duty) for duty in (*duties, self._announce(ready))]
                 ends = [start(self._drained(reading)), start(self._stopping.wait())]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 for task in (*reading, *others, *ends):
@@ -142,12 +155,14 @@ class Daemon:
             for future in done:
                 future.result()
 
-    async def _announce(self, sources: list[Source], ready: Callable[[], None]) -> None:
-        for source in sources:
+    async def _announce(self, ready: Callable[[], None]) -> None:
+        for source in self._sources:
             await source.caught_up.wait()
         await self._settle()
         _log.info("startup log-scan complete")
         notify("READY=1")
+        self._ready = True
+        self._publish()
         ready()
 
     def _close(self, state: State | None) -> None:
@@ -159,11 +174,13 @@ class Daemon:
             thread.close(clear=clear)
             if clear and self._writer and not thread.problem:
                 self._writer.own(target.path, cleared=True)
+        status = self._status()
         if self._writer:
+            self._writer.publish(status | {"ended": True})
             self._writer.close()
         if state:
             state.close()
-        _log.info("counts: %s", " ".join(f"{key}={value}" for key, value in sorted(self.counts().items())) or "none")
+        _log.info("counts: %s", "; ".join([counted(self.counts()), *problems(status)]))
 
     # -- the loop
 
@@ -181,6 +198,8 @@ class Daemon:
         logins = self._engine.feed(batch, now, wall)
         if self._writer:
             self._remember(self._writer, logins, batch)
+        self._progress[batch.source].note(batch)
+        self._news.set()
         if logins:
             self._hand_over()
             self._wake.set()
@@ -249,6 +268,41 @@ class Daemon:
         while interval:
             notify("WATCHDOG=1")
             await asyncio.sleep(interval)
+
+    # -- how things are
+
+    async def _tell(self) -> None:
+        """Publish how things are when that has changed; what says nothing by itself is looked at now and then."""
+        while True:
+            self._publish()
+            await asyncio.sleep(_PUBLISH)
+            try:
+                await asyncio.wait_for(self._news.wait(), _LOOK_ROUND)
+            except TimeoutError:
+                pass
+            self._news.clear()
+
+    def _publish(self) -> None:
+        before, status = self._published, self._status()
+        if not before or headline(status) != headline(before):
+            notify(f"STATUS={headline(status)}")
+        if self._writer and status | {"at": 0} != before | {"at": 0}:
+            self._writer.publish(status)
+        self._published = status
+
+    def _status(self) -> Status:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "at": self._clock.wall(),
+            "started": self._started,
+            "ready": self._ready,
+            "ended": False,
+            "sources": [source_status(source, self._progress[source.name]) for source in self._sources],
+            "writers": [map_status(*each) for each in zip(self._engine.outlets, self._threads, strict=False)],
+            "problem": self._writer.problem if self._writer else None,
+            "counts": dict(self.counts()),
+        }
 
     def counts(self) -> Counter[str]:
         """Return what has happened so far: refusals by reason, logins, expiries."""

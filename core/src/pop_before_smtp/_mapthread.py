@@ -134,6 +134,8 @@ class MapThread:
     def __init__(self, target: Map, label: str, min_interval: float) -> None:
         self.ended = _future()
         """Done when the thread has ended, with the exception that ended it if it was a bug."""
+        self.written: float | None = None
+        """When the map was last known to hold what it should, in unix seconds."""
         self._upkeep = Upkeep(target, label, min_interval)
         self._inbox: list[dict[str, bool]] = []
         self._waiting: list[Future[None]] = []
@@ -178,8 +180,8 @@ class MapThread:
             while self._end is None:
                 self._wait()
                 due = self._upkeep.due()
-                if due is not None and due <= time.monotonic():
-                    self._upkeep.work(time.monotonic)
+                if due is not None and due <= time.monotonic() and self._upkeep.work(time.monotonic):
+                    self.written = time.time()
                 self._tell()
             self._upkeep.finish(clear=self._end)
         except BaseException as bug:  # noqa: BLE001 - the daemon raises it again, in its own thread

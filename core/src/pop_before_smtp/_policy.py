@@ -82,8 +82,12 @@ class Policy:
             return "user"
         if event.address is None:
             return "no_address"
+        return self.place(event.address)
+
+    def place(self, address: str) -> str | None:
+        """Return why no login from this address grants anything; None if it may."""
         try:
-            return self._reasons[event.address]
+            return self._reasons[address]
         except (OSError, ValueError):
             return "bad_address"
 

@@ -20,7 +20,18 @@ from typing import Any, Self
 
 from . import _statedb as db
 from ._record import Position
-from ._statefiles import DATABASE, create, explained, prepare, quiet, read_maps, set_aside, take_lock, write_maps
+from ._statefiles import (
+    DATABASE,
+    create,
+    explained,
+    prepare,
+    quiet,
+    read_maps,
+    set_aside,
+    take_lock,
+    write_maps,
+    write_status,
+)
 from ._statereader import Connect, Login, StateReader, fold, read
 from .api import LOGIN, LoginEvent
 from .errors import StateError
@@ -151,6 +162,11 @@ class State(StateReader):
         """
         with explained(self.directory):
             write_maps(self.directory, read_maps(self.directory) | {path: cleared})
+
+    def publish(self, status: Mapping[str, object]) -> None:
+        """Put how the daemon is where ``status`` finds it: JSON data."""
+        with explained(self.directory):
+            write_status(self.directory, status)
 
     def close(self) -> None:
         """End cleanly: all in one file, which read access is enough for."""

@@ -97,7 +97,7 @@ def empty() -> sqlite3.Connection:
     """Return a database in memory in which nothing has happened yet."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.text_factory = bytes
-    _migrate(connection, 0)
+    migrate(connection, Path(":memory:"))
     return connection
 
 
@@ -120,7 +120,7 @@ def open_checked(path: Path) -> sqlite3.Connection:
         write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        _migrate(connection, version)
+        migrate(connection, path)
         _check_rows(connection)
     except BaseException as error:
         connection.close()
@@ -179,8 +179,9 @@ def _check_rows(connection: sqlite3.Connection) -> None:
         raise Damage(f"{garbage} rows are no logins")
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the schema up to date, each step whole or not at all."""
+    version = schema(connection, path)
     for number, step in enumerate(_SCHEMA[version:], version + 1):
         connection.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT")
 

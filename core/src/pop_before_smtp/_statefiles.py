@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import StateError
 
@@ -23,6 +24,7 @@ DIRECTORY_MODE = 0o750
 DATABASE = "state.sqlite"
 LOCK = "lock"
 MAPS = "maps"
+STATUS = "status"
 SIDECARS = ("-wal", "-journal")
 """What SQLite keeps beside a database and needs to make it whole; ``-shm`` is only an index of ``-wal``."""
 
@@ -163,6 +165,34 @@ def write_maps(directory: Path, maps: Mapping[Path, bool]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+# -- how the daemon is
+
+
+def write_status(directory: Path, status: Mapping[str, object]) -> None:
+    """Replace what the daemon publishes of itself; a power cut may lose it."""
+    fresh = directory / f"{STATUS}.new"
+    with open(create(fresh), "wb") as file:
+        file.truncate()
+        file.write(json.dumps(status).encode() + b"\n")
+    fresh.replace(directory / STATUS)
+
+
+def read_status(directory: Path) -> dict[str, Any] | None:
+    """Return what a daemon has published last; None if there is nothing, or nothing that can be read as such."""
+    try:
+        status = json.loads((directory / STATUS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
+
+
+def holder(directory: Path) -> int | None:
+    """Return the process id of the daemon that holds the lock; None if there is none."""
+    with quiet(directory) as free:
+        text = b"" if free else (directory / LOCK).read_bytes().strip()
+    return int(text) if text.isdigit() else None if free else 0
 
 
 # -- a damaged database

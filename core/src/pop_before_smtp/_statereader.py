@@ -31,6 +31,18 @@ _TRIES = 50
 _PAUSE = 0.1
 
 
+class Remembered(NamedTuple):
+    """What leases rest on of a remembered series of logins, to be judged as a new login is."""
+
+    address: str
+    user: str | None
+    service: str | None
+    tls: bool | None
+    at: float
+    """Unix seconds."""
+    kind: Kind = LOGIN
+
+
 class Login(NamedTuple):
     """One remembered series of logins: of one user at one address, by one service, with or without TLS, in one source.
 
@@ -47,17 +59,9 @@ class Login(NamedTuple):
     first: float
     last: float
 
-
-class Remembered(NamedTuple):
-    """What leases rest on of a remembered series of logins, to be judged as a new login is."""
-
-    address: str
-    user: str | None
-    service: str | None
-    tls: bool | None
-    at: float
-    """Unix seconds."""
-    kind: Kind = LOGIN
+    def remembered(self) -> Remembered:
+        """Return what a lease may rest on."""
+        return Remembered(self.address, self.user, self.service, self.tls, self.last)
 
 
 def fold(logins: Iterable[Login]) -> list[Login]:
@@ -176,15 +180,14 @@ def read(directory: Path) -> Iterator[StateReader]:
     with ExitStack() as stack:
         try:
             connection = stack.enter_context(closing(_view(path, stack)))
-            current = db.is_current(connection, path)
+            if not db.is_current(connection, path):
+                connection = stack.enter_context(closing(_migrated(path, stack)))
         except PermissionError:
             raise StateError(f"{path}: may not be read; be root or in the group of the file") from None
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}; look at state_dir") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise StateError(f"{path}: {error}; if it is damaged, the daemon's next start sets it aside") from error
-        if not current:
-            raise StateError(f"{path}: written by an older pop-before-smtp; start the new daemon once")
         yield StateReader(directory, connection)
 
 
@@ -204,6 +207,16 @@ def _view(path: Path, stack: ExitStack) -> sqlite3.Connection:
                     return db.connect(_copy(path, stack), "rw")
         time.sleep(_PAUSE)
     raise StateError(f"{path}: cannot be opened beside its daemon; try again")
+
+
+def _migrated(path: Path, stack: ExitStack) -> sqlite3.Connection:
+    """Open a private copy of an older database, brought up to date."""
+    with quiet(path.parent) as free:
+        if not free:
+            raise StateError(f"{path}: an older pop-before-smtp is still running on it; restart that")
+        connection = db.connect(_copy(path, stack), "rw")
+    db.migrate(connection, path)
+    return connection
 
 
 def _direct(path: Path) -> sqlite3.Connection:

@@ -105,6 +105,10 @@ class StateWriter:
         """Have :meth:`State.own` done; wait for it before the map is written."""
         return self._soon(partial(self._state.own, path, cleared=cleared))
 
+    def publish(self, status: Mapping[str, object]) -> Future[None]:
+        """Have :meth:`State.publish` done."""
+        return self._soon(partial(self._state.publish, status))
+
     def close(self, timeout: float = 10.0) -> None:
         """Store what waits, in one try, and end the thread.
 

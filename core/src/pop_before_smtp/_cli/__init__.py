@@ -11,7 +11,7 @@ import click
 from pop_before_smtp import __version__
 from pop_before_smtp.errors import ConfigError, PopBeforeSmtpError
 
-_COMMANDS = ("run", "check", "match", "explain", "list", "purge", "plugins")
+_COMMANDS = ("run", "check", "match", "explain", "list", "why", "status", "purge", "plugins")
 _USAGE = 64
 _INTERRUPTED = 130
 

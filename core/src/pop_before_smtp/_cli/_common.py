@@ -124,3 +124,8 @@ def span(seconds: float) -> str:
     minutes, left = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{left:02}s" if minutes else f"{left}s"
+
+
+def ago(seconds: float) -> str:
+    """Write how long ago something was, for people: ``12m03s ago``."""
+    return f"{span(seconds)} ago"

@@ -14,6 +14,7 @@ from pop_before_smtp import _assembly as assembly
 from pop_before_smtp import _host
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config
+from pop_before_smtp._engine import Engine
 from pop_before_smtp._replay import replay
 from pop_before_smtp._statereader import Login, read
 
@@ -49,12 +50,8 @@ def leases(config: Config, clock: Clock) -> list[dict[str, Any]]:
     Raises:
         StateError: the state cannot be read.
     """
-    if not config.state_dir.exists():
-        return []
-    engine = assembly.engine(config, _host.look())
-    with read(config.state_dir) as state:
-        replay(engine, state, clock, config.longest_grace)
-        logins = by_address(state.logins(clock.wall() - config.longest_grace))
+    engine, found = recall(config, clock, clock.wall() - config.longest_grace)
+    logins = by_address(found)
     now = clock.now()
     rows = []
     for outlet in engine.outlets:
@@ -62,6 +59,24 @@ def leases(config: Config, clock: Clock) -> list[dict[str, Any]]:
             remaining = (outlet.leases.deadline(address) or now) - now
             rows.append(_row(outlet.label, logins[address], remaining, clock.wall()))
     return sorted(rows, key=lambda row: (row["writer"], row["last"]))
+
+
+def recall(config: Config, clock: Clock, since: float, address: str | None = None) -> tuple[Engine, list[Login]]:
+    """Return an engine whose leases are those of now, and the remembered logins.
+
+    Args:
+        config: the effective configuration.
+        clock: the time.
+        since: logins whose last time is not before that, in unix seconds,
+        address: and only of this one.
+
+    Raises:
+        StateError: the state cannot be read.
+    """
+    engine = assembly.engine(config, _host.look())
+    with read(config.state_dir) as state:
+        replay(engine, state, clock, config.longest_grace)
+        return engine, list(state.logins(since, address))
 
 
 def by_address(logins: Iterable[Login]) -> dict[str, list[Login]]:
