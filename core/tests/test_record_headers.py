@@ -109,11 +109,47 @@ def test_a_line_is_not_lost_for_want_of_a_stamp(header: bytes) -> None:
 
 
 @pytest.mark.parametrize("blank", [b" ", b""])
-def test_a_repetition_is_the_message_itself(blank: bytes) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [b"Nov 22 09:17:26 mail imapd[77]: ", b"<22>1 2026-11-22T09:17:26Z mail imapd 77 - - ", b"1795339046 imapd: "],
+)
+def test_a_repetition_is_the_message_itself(header: bytes, blank: bytes) -> None:
     """rsyslog writes a blank behind the bracket, others do not; the text inside belongs to the same program."""
-    found = record(b"Nov 22 09:17:26 mail imapd[77]: message repeated 3 times: [" + blank + MESSAGE + b"]")
+    found = record(header + b"message repeated 3 times: [" + blank + MESSAGE + b"]")
     assert found
-    assert (found.program, found.message) == (b"imapd", MESSAGE)
+    assert (found.program, found.message, found.time) == (b"imapd", MESSAGE, AT)
+
+
+@pytest.mark.parametrize(
+    ("message", "meant"),
+    [
+        (b"Login failed user=message repeated 2 times: [ " + MESSAGE + b"]", None),
+        (b" message repeated 2 times: [ " + MESSAGE + b"]", None),
+        (b"message repeated 2 times: [ " + MESSAGE + b"] ", None),
+        (b"message repeated  2 times: [ " + MESSAGE + b"]", None),
+        (b"message repeated two times: [ " + MESSAGE + b"]", None),
+        (b"last message repeated 2 times", None),
+        (b"message repeated 2 times: [ imapd[77]: " + MESSAGE + b"]", b"imapd[77]: " + MESSAGE),
+        (
+            b"message repeated 2 times: [ message repeated 2 times: [ " + MESSAGE + b"]]",
+            b"message repeated 2 times: [ " + MESSAGE + b"]",
+        ),
+        (
+            b"message repeated 2 times: [ Login failed user=x] " + MESSAGE + b" host=[203.0.113.8]]",
+            b"Login failed user=x] " + MESSAGE + b" host=[203.0.113.8]",
+        ),
+    ],
+)
+def test_no_text_of_a_client_becomes_the_message(message: bytes, meant: bytes | None) -> None:
+    """Only what the syslog daemon wrote around all of a message is taken off it, and once."""
+    found = record(b"Nov 22 09:17:26 mail imapd[77]: " + message)
+    assert found
+    assert (found.program, found.message) == (b"imapd", meant or message)
+
+
+def test_a_repetition_without_a_program_is_nobodys() -> None:
+    """So sysklogd and rsyslog's older way have it; it does not say what was repeated."""
+    assert record(b"Nov 22 09:17:26 mail last message repeated 2 times") is None
 
 
 def test_one_header_after_the_other() -> None:
