@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ._address import Addresses
 from ._memory import Key, Memory
@@ -93,7 +93,7 @@ class Matcher:
         """Yield the events of a batch in file order."""
         if isinstance(batch, Records):
             for record in batch.records:
-                yield from self.events(record, batch.trust)
+                yield from self.events(self._cut(record), batch.trust)
             return
         for hit in self._hits(self._heads(batch), batch, batch.layout.trust):
             yield _event(hit, batch)
@@ -169,6 +169,13 @@ class Matcher:
             # no message holds the newline, so what is cut matches no pattern that wants to see its end
             lines = [line if len(line) <= _LONGEST else line[:_LONGEST] + b"\n" for line in lines]
         return spots, lines
+
+    def _cut(self, record: Record) -> Record:
+        """Return a record of which no more is left than of a line."""
+        if len(record.message) <= _LONGEST:
+            return record
+        self.counts["lines_cut"] += 1
+        return evolve(record, message=record.message[:_LONGEST] + b"\n")
 
     def _attempt(self, rule: Rule, record: Record) -> Attempt:
         spans = rule.grammar.spans(record.message)

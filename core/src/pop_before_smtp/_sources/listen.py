@@ -21,8 +21,8 @@ from .watch import TICK
 
 _log = logging.getLogger("pop_before_smtp.source")
 
-_LONGEST = 8192
-"""Bytes of a record that are looked at."""
+_LONGEST = 8192 + 512
+"""Bytes of a record that are read: a header, and as much of a message as is looked at."""
 _MANY = 256
 """Records that are taken together."""
 _BUFFER = 4 * 1024 * 1024
