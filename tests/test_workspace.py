@@ -22,6 +22,14 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 DISTRIBUTIONS = [CORE, *PLUGINS]
 EXAMPLES = sorted(ROOT.glob("examples/*.toml"))
 OURS = [path for folder in ("core", "plugins", "tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+JOURNAL = r"""
+[ -s /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef > /etc/machine-id
+folder=/var/log/journal/$(cat /etc/machine-id)
+mkdir -p $folder
+printf '__REALTIME_TIMESTAMP=1795338189000000\n__MONOTONIC_TIMESTAMP=1\n_BOOT_ID=%032d\nMESSAGE=x\n\n' 1 |
+    /lib/systemd/systemd-journal-remote -o $folder/system.journal - 2>/dev/null
+"""
+"""Makes a journal with one record."""
 ENGINE_NEVER = {"asyncio", "pop_before_smtp._state", "pop_before_smtp._sources", "pop_before_smtp._serve"}
 
 
@@ -129,6 +137,8 @@ def test_examples_pass_check_beside_postfix(dovecot_lab: Lab, example: Path) -> 
         dovecot_lab.sh(f"command -v {program} || ln -s true /usr/bin/{program}")
     for socket in re.findall(r'^listen = "(/.*)/', example.read_text(), re.MULTILINE):
         dovecot_lab.sh(f"mkdir -p {socket}")
+    if "\njournal = true" in example.read_text():
+        dovecot_lab.sh(JOURNAL)
     done = dovecot_lab.run(PROGRAM, "check", "-c", example, check=False)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "has its own smtpd_relay_restrictions" not in line] == []

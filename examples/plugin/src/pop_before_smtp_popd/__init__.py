@@ -12,6 +12,7 @@ _SESSION = rb"session=(?P<session>[0-9a-f]+)"
 PARSER = LogParser(
     name="popd",
     detect=["/usr/sbin/popd"],
+    units=["popd.service"],
     patterns=[
         LogPattern(
             kind=LOGIN,
