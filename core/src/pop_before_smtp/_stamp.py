@@ -63,7 +63,7 @@ class Stamps:
     def start(self, minute: bytes, zone: bytes, near: float, *, live: bool = False) -> float | None:
         """Return when a minute began, given the first and the last part of :data:`CALENDAR`; as :meth:`read` else."""
         start = self._known.get(minute + zone)
-        if start is not None and -_HALF_YEAR < start - near < _HALF_YEAR:
+        if start is not None and (minute < b"A" or -_HALF_YEAR < start - near < _HALF_YEAR):  # a year is in front
             return start
         digits = minute.translate(None, b"-:T ")
         if digits.isdigit():
