@@ -187,6 +187,8 @@ class Daemon:
     async def _read(self, source: Source) -> None:
         async for batch in source.batches():
             self._feed(batch)
+            self._progress[source.name].note(batch)  # a pattern's batches are named for their files
+            self._news.set()
 
     def _feed(self, batch: Batch | Records) -> None:
         now, wall = self._clock.now(), self._clock.wall()
@@ -198,8 +200,6 @@ class Daemon:
         logins = self._engine.feed(batch, now, wall)
         if self._writer:
             self._remember(self._writer, logins, batch)
-        self._progress[batch.source].note(batch)
-        self._news.set()
         if logins:
             self._hand_over()
             self._wake.set()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from playground import Site, until
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import build
 from pop_before_smtp._record import Batch, Position
@@ -246,3 +247,19 @@ async def test_half_a_line_of_a_file_that_is_gone_is_the_last_one(tmp_path: Path
         await log.until(lambda: log.batches[-1].data == b"half")
         log.clock.advance(31)
         await log.until(lambda: not log.source._files)
+
+
+def test_the_daemon_follows_a_pattern(site: Site) -> None:
+    site.configure(path=f"{site.folder}/*.log")
+    site.login("203.0.113.1", ago=5)
+    for number in range(2):  # the second one goes on where the first was killed
+        daemon = site.start("run", "-c", str(site.file))
+        until(lambda: site.keys() >= {"203.0.113.1"})
+        with (site.folder / f"mx{number}.log").open("w") as file:
+            file.write(site.line(f"203.0.113.{number + 2}") + "\n")
+        until(lambda number=number: site("list", "-c", str(site.file))[1].count("203.0.113.") == number + 2)
+        daemon.kill()
+        daemon.communicate()
+    assert site.keys() == {f"203.0.113.{number}" for number in (1, 2, 3)}
+    code, _, err = site("--config", str(site.file), "--reprocess")
+    assert (code, err.count("added ")) == (0, 3)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 
 from pop_before_smtp import _assembly as assembly
 from pop_before_smtp import _host
 from pop_before_smtp._config import Config
 from pop_before_smtp._engine import Engine
-from pop_before_smtp._sources import layout, read_all
+from pop_before_smtp._sources import layout, read_all, single
 
 _log = logging.getLogger("pop_before_smtp")
 
@@ -17,7 +18,7 @@ def reprocess(config: Config) -> None:
     """Log what would have been added and removed, in the log's own time, up to its end."""
     engine = assembly.engine(config, _host.look())
     start = None
-    for source in config.sources:
+    for source in chain.from_iterable(map(single, config.sources)):
         for batch in read_all("-" if source.name == "stdin" else str(source.path), layout(config, source)):
             for event in engine.matcher.feed(batch):
                 start = event.at if start is None else start

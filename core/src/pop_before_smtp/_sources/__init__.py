@@ -63,21 +63,28 @@ def _doubt(source: SourceSettings) -> str | None:
     return doubt(source.path)
 
 
+def single(source: SourceSettings) -> list[SourceSettings]:
+    """Return a source for each file that a pattern names; any other source as it is."""
+    if source.path and is_pattern(source.path):
+        return [evolve(source, path=each) for each in matches(source.path.absolute())]
+    return [source]
+
+
 def suspicion(config: Config, source: SourceSettings) -> str | None:
     """Return why nothing is granted from a source although ``escaped`` does not ask for that, for people; or None."""
-    if (text := _doubt(source)) is None or source.path is None:
-        return None
-    if is_pattern(source.path):
-        files = (evolve(source, path=each) for each in matches(source.path.absolute()))
-        return next((told for each in files if (told := suspicion(config, each))), None)
+    return next((text for each in single(source) if (text := _doubt(each)) and not _own(config, each)), None)
+
+
+def _own(config: Config, source: SourceSettings) -> bool:
+    """Return whether a source is a server's own file, which no syslog daemon writes."""
     parts = layout(config, source)
-    if source.path.is_file():
+    if source.path and source.path.is_file():
         try:
             with source.path.open("rb") as file:
                 parts.sniff(file.read(HEAD))
         except OSError:
             pass
-    return None if parts.trust.own else text
+    return parts.trust.own
 
 
 def senders(config: Config, source: SourceSettings) -> dict[str, Senders]:
@@ -192,5 +199,6 @@ __all__ = [
     "problem",
     "read_all",
     "senders",
+    "single",
     "suspicion",
 ]
