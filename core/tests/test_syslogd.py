@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pop_before_smtp import _sources
+from pop_before_smtp._config import Config, SourceSettings
+from pop_before_smtp._plugins import Plugin, Registry
 from pop_before_smtp._syslogd import doubt
+from pop_before_smtp.api import LogHeader, LogParser
 
 LOG = Path("/var/log/mail.log")
 
@@ -180,6 +185,18 @@ def test_a_configuration_that_cannot_be_read_is_doubted(machine: Machine, monkey
     )
 
 
+def test_a_configuration_that_is_elsewhere_is_doubted(machine: Machine) -> None:
+    machine.write("usr/sbin/syslog-ng")
+    assert f"let it read {machine.root}/etc/syslog-ng/syslog-ng.conf" in (machine.doubt() or "")
+
+
+def test_many_files_that_include_each_other_are_read_once(machine: Machine) -> None:
+    machine.rsyslog()
+    for number in range(30):
+        machine.write(f"etc/rsyslog.d/{number}.conf", "$IncludeConfig /etc/rsyslog.d/*.conf\n")
+    assert machine.doubt() is None
+
+
 def test_a_configuration_file_that_may_not_be_read(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.rsyslog()
     main = machine.root / "etc/rsyslog.conf"
@@ -196,3 +213,49 @@ def test_a_configuration_that_makes_no_sense_is_doubted(machine: Machine, text: 
     machine.syslog_ng("system()")
     machine.write("etc/syslog-ng/syslog-ng.conf", text)
     assert machine.doubt()
+
+
+OWN = LogParser(name="popd", patterns=[], headers=[LogHeader(name="popd", line=rb"popd (?P<message>.*)")])
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "believed"),
+    [
+        ("", {}, False),
+        ("Nov 22 09:05:40 mx popd: x\n", {}, False),
+        ("Nov 22 09:05:40 mx popd: x\n", {"escaped": True}, True),
+        ("Nov 22 09:05:40 mx popd: x\n", {"escaped": False}, None),
+        ("popd x\n", {}, True),
+        ("", {"format": "popd"}, True),
+        ("", {"format": "syslog"}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["mail.log", "m*.log"])
+def test_who_is_warned(  # noqa: PLR0917 - a row of the table and three fixtures
+    text: str,
+    settings: dict[str, Any],
+    believed: bool | None,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_sources, "doubt", lambda path: f"{path} is doubted")
+    plugin = Plugin(name="popd", distribution="popd", version="1", parsers=(OWN,))
+    config = Config(registry=Registry(plugins=(plugin,)))
+    source = SourceSettings(path=tmp_path / name, **settings)
+    log = tmp_path / "mail.log"
+    log.write_text(text)
+    expected = f"{log} is doubted" if believed is False else None
+    assert _sources.suspicion(config, source) == expected
+    parts = _sources.layout(config, source)
+    parts.sniff(text.encode())
+    refused = "unescaped_source" if not believed else ""
+    assert parts.trust.refusal("popd", b"mx", {}) == refused
+
+
+@pytest.mark.parametrize("source", [{"command": ("cat",)}, {"path": Path("-")}, {"listen": Path("/x")}])
+def test_of_other_sources_nobody_can_tell(source: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "doubt", lambda path: f"{path} is doubted")
+    settings = SourceSettings(**source)
+    assert _sources.suspicion(Config(), settings) is None
+    assert not _sources.layout(Config(), settings).trust.strict

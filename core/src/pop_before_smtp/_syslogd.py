@@ -3,7 +3,8 @@
 Some servers pass on to syslog a newline that a client sends before its login. rsyslog writes it as ``#012`` unless its
 configuration forbids that. syslog-ng (3.38) begins a line with what follows, except where the source takes datagrams
 and has the flag ``no-multi-line``, which turns it into a blank: streams are split before they are looked at,
-``system()`` takes the flag but does not heed it, ``systemd-journal()`` does not know it. Other daemons escape always.
+``system()`` takes the flag but does not heed it, ``systemd-journal()`` does not know it. The daemons of busybox and of
+GNU inetutils always write a blank.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from pathlib import Path
 from attrs import frozen
 
 _PROGRAMS = ("usr/sbin", "usr/bin", "sbin", "usr/local/sbin")
-_DEPTH = 8
-"""How deep configuration files may include each other."""
 _COMMENT = re.compile(r"^\s*#.*", re.MULTILINE)
 
 _OFF = re.compile(r'(?:escapeControlCharactersOnReceive|escapeLF)(?:\s*=\s*|\s+)"?(?:off|no|0)', re.IGNORECASE)
@@ -124,22 +123,22 @@ class _Daemon:
         """Return all of its configuration; None where it is not installed.
 
         Raises:
-            OSError: part of it may not be read.
+            OSError: part of it may not be read, or it is elsewhere.
         """
-        main = root / self.main
-        if not any((root / folder / self.program).exists() for folder in _PROGRAMS) or not main.exists():
-            return None
-        return self._text(root, main, 0)
+        if any((root / folder / self.program).exists() for folder in _PROGRAMS):
+            return self._text(root, root / self.main, set())
+        return None
 
-    def _text(self, root: Path, file: Path, depth: int) -> str:
+    def _text(self, root: Path, file: Path, seen: set[Path]) -> str:
+        seen.add(file)
         text = _COMMENT.sub("", file.read_text(errors="replace"))
 
         def included(found: re.Match[str]) -> str:
             name = next(filter(None, found.groups()))
             place = root / name.lstrip("/") if name.startswith("/") else root / Path(self.main).parent / name
-            if place.name == "scl.conf" or depth == _DEPTH:  # definitions that come with syslog-ng
+            if place.name == "scl.conf":  # definitions that come with syslog-ng
                 return ""
-            return "\n".join(self._text(root, each, depth + 1) for each in _matching(place))
+            return "\n".join(self._text(root, each, seen) for each in _matching(place) if each not in seen)
 
         return self.include.sub(included, text)
 

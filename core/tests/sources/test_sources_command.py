@@ -227,3 +227,5 @@ def test_a_program_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
         text = f"{name} does not exist or may not be executed; name a program by its full path"
         assert problem(SourceSettings(command=(name, "-f")), ()) == text
     assert problem(SourceSettings(command=("sh", "-c", "true")), ()) is None
+    text = "no argument of a program can hold a NUL; remove it"
+    assert problem(SourceSettings(command=("sh", "a\0b")), ()) == text

@@ -213,6 +213,8 @@ class Complaints:
 
 def check(argv: Sequence[str]) -> str | None:
     """Return what speaks against starting a program, for people; None if nothing does."""
+    if any("\0" in each for each in argv):
+        return "no argument of a program can hold a NUL; remove it"
     if shutil.which(argv[0]):
         return None
     return f"{argv[0]} does not exist or may not be executed; name a program by its full path"

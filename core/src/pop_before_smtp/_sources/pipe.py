@@ -69,6 +69,8 @@ class PipeSource:
                 finally:
                     watching.cancel()
                     os.close(pipe)
+                if stream.problem:
+                    await asyncio.sleep(_PAUSE)
         finally:
             self._bell.close()
 
