@@ -9,9 +9,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journals import UNIT, Journal, Reading, entry
+from pop_before_smtp import ConfigError
+from pop_before_smtp._config import build
 from pop_before_smtp._sources import journal as module
 from pop_before_smtp._trust import Senders
 from pop_before_smtp.testing import FakeClock
@@ -300,3 +303,35 @@ def test_check_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMMAND", ["sh", "-c", "exec sleep 9"])
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
     assert "did not answer within" in (module.check() or "")
+
+
+PLUGIN = """
+from pop_before_smtp import LogParser, hookimpl
+
+@hookimpl
+def pop_before_smtp_parsers():
+    yield LogParser(name="{name}", patterns=[], units={units})
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"journal": True}, 'source[0].units: the parser "imapd" names no systemd units; name those of your server'),
+        ({"journal": True, "units": ["imap@*.service"]}, None),
+        ({"path": "/var/log/mail.log"}, None),
+    ],
+)
+def test_without_units_nothing_would_be_believed(
+    source: dict[str, Any], problem: str | None, install: Callable[..., str]
+) -> None:
+    install("popd", PLUGIN.format(name="popd", units=["popd.service"]))
+    install("imapd", PLUGIN.format(name="imapd", units=[]))
+    data = {"plugins": ["popd", "imapd"], "source": [source]}
+    if problem is None:
+        assert build(data).sources
+        assert build(data | {"source": [{"journal": True}, {"path": "/log"}]}).sources, "the file may be the other's"
+        return
+    with pytest.raises(ConfigError) as caught:
+        build(data)
+    assert caught.value.problems == (problem,)
