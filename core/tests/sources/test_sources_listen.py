@@ -9,15 +9,17 @@ import random
 import socket
 import stat
 import time
+import zoneinfo
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 import pytest
-from pop_before_smtp._config import SourceSettings
+from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._match import Matcher
 from pop_before_smtp._record import Layout, Records
-from pop_before_smtp._sources import listen, problem
+from pop_before_smtp._sources import listen, open_sources, problem
 from pop_before_smtp._sources.listen import SocketSource
 from pop_before_smtp._trust import Trust
 from pop_before_smtp.api import LOGIN, LogParser, LogPattern, Record
@@ -100,6 +102,29 @@ async def test_every_form_of_a_record(  # noqa: PLR0917 - a row of the table
         time=NOW, received=NOW, host=host, program=program, pid=pid, message=message, source="socket", limit=NOW
     )
     assert record.live
+
+
+async def test_the_settings_of_a_socket_count(path: Path) -> None:
+    zone = zoneinfo.ZoneInfo("Asia/Tokyo")
+    settings = SourceSettings(listen=path, timezone=zone, hosts=("mx",), mode="0620")
+    (source,) = open_sources(Config(sources=(settings,)), FakeClock(NOW), {})
+    batches = source.batches()
+    first = asyncio.ensure_future(anext(batches))
+    await source.caught_up.wait()
+    assert stat.S_IMODE(os.lstat(path).st_mode) == 0o620
+    stamp = datetime.fromtimestamp(NOW, zone).strftime("%b %d %H:%M:%S").encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"<22>" + stamp + b" other popd: login ok from 203.0.113.7", str(path))
+    batch = await first
+    assert isinstance(batch, Records)
+    assert batch.records[0].time == NOW
+    assert batch.trust.refusal("popd", b"other", {}) == "other_host"
+    assert source.name == f"socket {path}"
+    following = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    following.cancel()
+    await asyncio.wait([following])
+    assert os.listdir(path.parent) == []  # noqa: PTH208 - the socket is gone
 
 
 async def test_a_newline_begins_no_record(path: Path) -> None:
