@@ -161,6 +161,15 @@ def test_the_journal_is_preferred_where_it_is_fresh(
         assert "mail.log, written to 0:00:0" in found.why[1]
 
 
+def test_a_slow_journal_is_better_than_nothing(machine: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine("popd", here=True, keys={"map": "lmdb:/x"})
+    monkeypatch.setattr(module, "COMMAND", ["sh", "-c", "exec sleep 9"])
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    assert fill({}).data["source"] == [{"journal": True}]
+    (tmp_path / "mail.log").touch()
+    assert fill({}).data["source"] == [{"path": str(tmp_path / "mail.log")}]
+
+
 def test_a_server_whose_units_nobody_names_is_not_looked_for_in_the_journal(
     machine: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

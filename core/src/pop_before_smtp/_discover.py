@@ -100,6 +100,8 @@ def _journal(parsers: Sequence[LogParser], now: float) -> tuple[float | None, st
         last = journal.newest("--system")
         wanted = journal.matches([Senders(units=parser.units) for parser in parsers], [])
         written = journal.newest(*wanted) if parsers and last is not None else None
+    except journal.LateError as error:
+        return 0.0, str(error)  # better than nothing
     except SourceError as error:
         return None, str(error)
     if last is None or not parsers:

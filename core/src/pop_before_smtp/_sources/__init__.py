@@ -105,7 +105,7 @@ def problem(source: SourceSettings, known: Collection[str]) -> str | None:
         known: the sources that have been read before: one of them that is missing is just being rotated.
     """
     if source.journal:
-        return journal.check()
+        return journal.check(known=source.name in known)
     if source.command:
         return command.check(source.command)
     if source.listen:

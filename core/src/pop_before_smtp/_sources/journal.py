@@ -41,6 +41,10 @@ _SAID = 4096
 """Bytes of what journalctl complains about that are kept."""
 
 
+class LateError(SourceError):
+    """journalctl takes its time, as it may while a machine starts."""
+
+
 class JournalSource:
     """The records of the journal: first what is there, up to its end, then what comes.
 
@@ -243,12 +247,15 @@ def newest(*arguments: str) -> float | None:
     """Return when the newest record that fits was received, in unix seconds; None if none does.
 
     Raises:
+        LateError: there was no answer.
         SourceError: the journal cannot be read.
     """
     argv = [*COMMAND, *_OPTIONS, "--output-fields=_UID", "--lines=1", *arguments]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise LateError(f"journalctl did not answer within {_PATIENCE:.0f} seconds") from error
+    except OSError as error:
         raise SourceError(_reason(error)) from error
     if done.returncode:
         raise SourceError(_complaint(done.stderr, done.returncode))
@@ -256,22 +263,26 @@ def newest(*arguments: str) -> float | None:
     return None if found is None else found / 1e6
 
 
-def check() -> str | None:
-    """Return what speaks against reading the journal, for people."""
+def check(*, known: bool) -> str | None:
+    """Return what speaks against reading the journal, for people.
+
+    Args:
+        known: it has been read before, so if there is none now it will come.
+    """
     try:  # without --system a user who may read nobody's records but his own would not be told so
         found = newest("--system")
+    except LateError:
+        return None
     except SourceError as error:
         return str(error)
-    return NONE if found is None else None
+    return NONE if found is None and not known else None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: OSError | SourceError) -> str:
     if isinstance(error, FileNotFoundError):
         return "journalctl is not installed; name a log file instead"
     if isinstance(error, OSError):
         return f"journalctl: {error.strerror}"
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"journalctl did not answer within {error.timeout:.0f} seconds"
     return str(error)
 
 
@@ -334,4 +345,4 @@ def _text(value: object) -> bytes | None:
 def _micros(fields: Mapping[str, Any], name: str) -> int | None:
     """Return a stamp in microseconds."""
     value = fields.get(name)
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else None
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) else None
