@@ -71,23 +71,33 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def test_the_output_is_the_log() -> None:
-    async with Program("echo found; cat; sleep 0.5; echo live; exec sleep 60") as program:
+def waits(for_: Path) -> str:
+    """Return a piece of shell that waits until there is a file."""
+    return f"while ! [ -e {for_} ]; do sleep 0.02; done"
+
+
+async def test_the_output_is_the_log(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    async with Program(f"echo found; cat; {waits(go)}; echo live; exec sleep 60") as program:
         await program.source.caught_up.wait()
-        found, live = await program.batches.get(), await program.batches.get()
+        found = await program.batches.get()
+        await asyncio.to_thread(go.touch)
+        live = await program.batches.get()
         assert (found.data, found.live, found.position, found.checkpoint) == (b"found\n", False, 0, None)
         assert (live.data, live.live, live.position) == (b"live\n", True, 6)
         assert program.source.up
 
 
-async def test_a_program_that_is_silent_at_first_is_caught_up_with_but_its_first_lines_were_found() -> None:
-    async with Program("sleep 0.6; echo late; sleep 0.5; echo live; exec sleep 60") as program:
-        await program.source.caught_up.wait()
-        assert program.batches.empty()
-        assert [((batch := await program.batches.get()).data, batch.live) for _ in "12"] == [
-            (b"late\n", False),
-            (b"live\n", True),
-        ]
+async def test_a_silent_program_is_caught_up_with_but_its_first_lines_were_found(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    script = f"{waits(first)}; echo late; {waits(second)}; echo live; exec sleep 60"
+    async with Program(script) as program:
+        for go, data, live in ((first, b"late\n", False), (second, b"live\n", True)):
+            await program.source.caught_up.wait()
+            assert program.batches.empty()
+            await asyncio.to_thread(go.touch)
+            batch = await program.batches.get()
+            assert (batch.data, batch.live) == (data, live)
 
 
 async def test_no_shell_and_nothing_to_read() -> None:
@@ -180,8 +190,11 @@ async def test_restarts_leak_nothing() -> None:
         assert len(children()) <= 1
 
 
-async def test_it_is_killed_while_it_writes(until: Until) -> None:
-    async with Program("echo; sleep 0.4; exec yes 'a line'") as program:
+async def test_it_is_killed_while_it_writes(until: Until, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    async with Program(f"echo; {waits(go)}; exec yes 'a line'") as program:
+        await program.lines(1)
+        await asyncio.to_thread(go.touch)
         await program.lines(1000)
         pid = children()[-1]
         os.kill(pid, signal.SIGKILL)
