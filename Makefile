@@ -6,6 +6,7 @@ DISTRIBUTIONS := ./core[bdb,lmdb,zstd] $(patsubst %/pyproject.toml,./%,$(sort $(
 # The stamps stand in the venv: what they vouch for goes with it.
 CAN_RUN := $(VENV)/.can-run
 CAN_TEST := $(VENV)/.can-test
+CAN_BENCH := $(VENV)/.can-bench
 
 .PHONY: help run test soak lint format bench dist clean
 .DEFAULT_GOAL := help
@@ -31,7 +32,7 @@ format: $(CAN_TEST) ## Let ruff format the code and mend what it can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(CAN_RUN) ## Print a table of speed, latency and memory
+bench: $(CAN_BENCH) ## Print a table of speed, latency and memory, and plot how cost grows
 	$(BIN)/python -m bench
 
 dist: $(CAN_RUN) ## Build the wheels of all distributions into dist/
@@ -51,4 +52,8 @@ $(CAN_RUN): core/pyproject.toml $(wildcard plugins/*/pyproject.toml) .ci/package
 $(CAN_TEST): $(CAN_RUN) requirements-dev.txt
 	sh .ci/packages test $(PYTHON)
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+$(CAN_BENCH): $(CAN_RUN) bench/requirements.txt
+	$(BIN)/pip install --quiet --requirement bench/requirements.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""Print one table of all figures, or of the modules named: ``python -m bench [match] [latency] [leases]``."""
+"""Print one table of all figures, or of the modules named: ``python -m bench [match] [latency] ...``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-MODULES = ("match", "latency", "leases")
+MODULES = ("match", "latency", "leases", "state", "growth")
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class Engine:
                 if debug:
                     _log.debug("ignoring ip=%s: %s", login.address, reason)
                 continue
-            age = max(0.0, wall - login.at)
+            age = wall - login.at if login.at < wall else 0.0
             reasons = []
             for outlet in outlets:
                 reasons.append(outlet.apply(login, now, age))  # noqa: PERF401 - half the time of a comprehension

@@ -49,7 +49,10 @@ class Upkeep:
 
     def take(self, changes: Mapping[str, bool], now: float) -> None:
         """Add a net change: address to True (added) or False (removed)."""
-        self._changes.update(changes)
+        if self._changes:
+            self._changes.update(changes)
+        else:
+            self._changes = dict(changes)
         if self._removal_since is None and not (self._built and all(changes.values())):
             self._removal_since = now  # before the first build, what an earlier run left may have to go
 

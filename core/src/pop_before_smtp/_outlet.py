@@ -12,6 +12,9 @@ from ._policy import Login, user_filter
 
 _log = logging.getLogger("pop_before_smtp.outlet")
 
+_SLICE = 200
+"""So many users are let go at a time, each with all addresses: a million at once would hold the loop."""
+
 
 class Outlet:
     """The leases of one ``[[writer]]``, and what of them its map does not know yet.
@@ -34,6 +37,7 @@ class Outlet:
         self._max_addresses = policy.max_addresses_per_user
         self._users: dict[str, str | list[str]] = {}  # who logged in since the turn, from where, newest last,
         self._earlier: dict[str, str | list[str]] = {}  # and who did only in the grace before: nobody else has a lease
+        self._past: dict[str, str | list[str]] = {}  # no longer asked for, and let go in slices
         self._turn = 0.0
         self._changes: dict[str, bool] = {}
 
@@ -89,7 +93,7 @@ class Outlet:
     def _own(self, user: str, address: str, now: float) -> None:
         """Remember whose address it is; the oldest beyond ``max_addresses_per_user`` loses its lease."""
         if now >= self._turn:
-            self._users, self._earlier = {}, self._users
+            self._users, self._earlier, self._past = {}, self._users, self._earlier
             self._turn = now + self.grace
         addresses = self._users.get(user)
         if addresses is None:
@@ -117,8 +121,13 @@ class Outlet:
     def expire(self, now: float) -> list[str]:
         """End the leases that are due, a slice of them, and return them; see :meth:`LeaseTable.expire`."""
         expired = self.leases.expire(now)
-        self._changes.update(dict.fromkeys(expired, False))
+        if self._changes:
+            self._changes.update(dict.fromkeys(expired, False))
+        else:
+            self._changes = dict.fromkeys(expired, False)
         self.counts["expired"] += len(expired)
+        for _ in range(min(len(self._past), _SLICE)):
+            self._past.popitem()
         return expired
 
     def changes(self) -> dict[str, bool]:

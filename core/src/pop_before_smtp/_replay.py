@@ -17,8 +17,8 @@ _SLICE = 1_000
 class Memory(Protocol):
     """What can be asked for logins: the state, or a read-only view of it."""
 
-    def remembered(self, since: float) -> Iterator[Remembered]:
-        """Yield the logins whose last time is not before ``since``, in unix seconds."""
+    def remembered(self, since: float, until: float) -> Iterator[Remembered]:
+        """Yield the logins whose last time is from ``since`` up to ``until``, in unix seconds."""
 
 
 def replay(engine: Engine, memory: Memory, clock: Clock, grace: float) -> None:
@@ -27,6 +27,6 @@ def replay(engine: Engine, memory: Memory, clock: Clock, grace: float) -> None:
     A login from the future is dropped: the wall clock has gone back since, and nobody knows how long it was.
     """
     now, wall = clock.now(), clock.wall()
-    logins = (login for login in memory.remembered(wall - grace) if login.at <= wall)
+    logins = memory.remembered(wall - grace, wall)
     while some := list(islice(logins, _SLICE)):
         engine.apply(some, now, wall)

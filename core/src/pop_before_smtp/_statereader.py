@@ -25,7 +25,7 @@ _SELECT = """
     SELECT address, user, service, tls, source, parser, position, first, last FROM login
     WHERE last >= ?1 AND (?2 IS NULL OR address = ?2) ORDER BY last
 """
-_REMEMBERED = "SELECT address, user, service, tls, last FROM login WHERE last >= ? ORDER BY id"
+_REMEMBERED = "SELECT address, user, service, tls, last FROM login WHERE last BETWEEN ? AND ? ORDER BY id"
 _TLS = {None: None, 0: False, 1: True}
 _TRIES = 50
 _PAUSE = 0.1
@@ -111,15 +111,15 @@ class StateReader:
                     last,
                 )
 
-    def remembered(self, since: float) -> Iterator[Remembered]:
-        """Yield what leases rest on of the logins whose last time is not before ``since``, in the order of storage.
+    def remembered(self, since: float, until: float) -> Iterator[Remembered]:
+        """Yield what leases rest on of the logins from ``since`` up to ``until`` (unix seconds), as they were stored.
 
         Raises:
             StateError: the file cannot be read.
         """
         text, word, tls = db.text, db.word, _TLS
         with self._reading():
-            for where, user, service, secure, last in self._rows(_REMEMBERED, since):
+            for where, user, service, secure, last in self._rows(_REMEMBERED, since, until):
                 yield Remembered(
                     where.decode("ascii"),
                     user if user is None else text(user),
