@@ -61,7 +61,6 @@ def test_every_problem_is_named_with_its_path(parser_plugin: str, writer_plugin:
         "grase",
         "grace",
         "source[1].pth",
-        "source[1].path",
         "policy.exempt[0]",
         "policy.max_leases",
         "policy.private_addresses",
