@@ -79,7 +79,7 @@ async def test_without_a_position_as_far_back_as_the_longest_grace(
 ) -> None:
     now = time.time()
     path = tmp_path / "mail.log"
-    ages = {"-20260101": [9000, 5000], ".3": [2000, 1900], ".2": [1850, 1700], ".1": [1600, 1000], "": [900, 5]}
+    ages = {"-20260101": [9000, 5000], ".3": [2000, 1900], ".2": [3550, 1700], ".1": [1600, 1000], "": [900, 5]}
     for name, seconds in ages.items():
         append(beside(path, name), b"".join(line(each, now - each) + b"\n" for each in seconds))
         age(beside(path, name), seconds[-1])

@@ -308,9 +308,7 @@ class FileSource:
         """Pass over the history in what was found."""
         file.history = None
         self._layout.sniff(os.pread(file.fd, HEAD, 0))
-        now = self._clock.wall()
-        limit = min(now, file.limit)
-        behind -= now - limit
+        limit = min(self._clock.wall(), file.limit)
         read = partial(os.pread, file.fd)
         layout = self._layout
         file.seek(await fresh(read, file.offset, file.found, layout, limit=limit, behind=behind, ahead=ahead))

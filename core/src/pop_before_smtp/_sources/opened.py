@@ -73,7 +73,7 @@ class Opened:
         self.limit = limit
         """No found line can be later, in unix seconds."""
         self.history: tuple[float, float] | None = DAY, DAY
-        """How far behind now, and ahead of ``limit``, a found line is history, in seconds; None once that was told."""
+        """How far behind and ahead of ``limit`` a found line is history, in seconds; None where that was looked at."""
         self.seek(0)
 
     def close(self) -> None:
