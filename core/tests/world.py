@@ -130,6 +130,8 @@ class File:
     """The source has it open, so that what is appended is live."""
     begun: bool = False
     """And has read lines of it."""
+    old: bool = False
+    """It was too old to be opened when it was seen."""
 
 
 class Log:
