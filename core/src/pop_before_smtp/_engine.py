@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from ._lag import Lag
 from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Login, Policy
@@ -27,6 +28,8 @@ class Engine:
         self.policy = policy
         self.outlets = outlets
         self.counts: Counter[str] = Counter()
+        self._lag = Lag()
+        self._longest = max((outlet.grace for outlet in outlets), default=0.0)
 
     def feed(self, batch: Batch | Records, now: float, wall: float) -> list[LoginEvent]:
         """Apply a batch and return the logins to remember.
@@ -47,33 +50,43 @@ class Engine:
             if login.kind is not LOGIN:
                 continue
             reason = judge(login)
+            if debug:
+                _tell(login, reason)
             if reason:
                 self.counts[reason] += 1
-                if debug:
-                    _log.debug("ignoring ip=%s: %s", login.address, reason)
                 continue
             age = wall - login.at if login.at < wall else 0.0
-            reasons = []
+            granted = False
             for outlet in outlets:
-                reasons.append(outlet.apply(login, now, age))  # noqa: PERF401 - half the time of a comprehension
-            if None in reasons:
+                reason = outlet.apply(login, now, age)
+                granted = granted or reason is None
+                if debug:
+                    _tell_of(outlet, login, reason)
+            if granted:
                 kept.append(login)
-            if debug:
-                self._tell(login, reasons)
+            elif age >= self._longest and isinstance(login, LoginEvent):
+                self._lag.note(login.source, age, wall)
         return kept
-
-    def _tell(self, event: Login, reasons: list[str | None]) -> None:
-        """Log what each outlet made of a login, in the words of the original where it had some."""
-        _log.debug("found ip=%s user=%s service=%s", event.address, event.user, event.service)
-        for outlet, reason in zip(self.outlets, reasons, strict=True):
-            if reason == "netblocks":
-                _log.debug("ignoring local-net ip=%s: %s", event.address, outlet.label)
-            elif reason:
-                _log.debug("ignoring ip=%s: %s: %s", event.address, outlet.label, reason)
-            else:
-                _log.debug("setting expiration time for ip=%s: %s", event.address, outlet.label)
 
     def next_due(self) -> float | None:
         """Return when the next lease may end, on the lease clock."""
         due = [next_due for outlet in self.outlets if (next_due := outlet.leases.next_due()) is not None]
         return min(due, default=None)
+
+
+def _tell(login: Login, reason: str | None) -> None:
+    """Log what the policy made of a login, in the words of the original where it had some."""
+    if reason:
+        _log.debug("ignoring ip=%s: %s", login.address, reason)
+    else:
+        _log.debug("found ip=%s user=%s service=%s", login.address, login.user, login.service)
+
+
+def _tell_of(outlet: Outlet, login: Login, reason: str | None) -> None:
+    """Log what an outlet made of it."""
+    if reason == "netblocks":
+        _log.debug("ignoring local-net ip=%s: %s", login.address, outlet.label)
+    elif reason:
+        _log.debug("ignoring ip=%s: %s: %s", login.address, outlet.label, reason)
+    else:
+        _log.debug("setting expiration time for ip=%s: %s", login.address, outlet.label)

@@ -52,12 +52,12 @@ def leases(config: Config, clock: Clock) -> list[dict[str, Any]]:
     """
     engine, found = recall(config, clock, clock.wall() - config.longest_grace)
     logins = by_address(found)
-    now = clock.now()
+    now, wall = clock.now(), clock.wall()
     rows = []
     for outlet in engine.outlets:
         for address in outlet.leases:
             remaining = (outlet.leases.deadline(address) or now) - now
-            rows.append(_row(outlet.label, logins[address], remaining, clock.wall()))
+            rows.append(_row(outlet.label, logins[address], remaining, wall))
     return sorted(rows, key=lambda row: (row["writer"], row["last"]))
 
 
