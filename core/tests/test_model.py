@@ -23,7 +23,7 @@ from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pop_before_smtp._sources.watch import TICK
-from world import GRACES, LONGEST, File, Line, Log, Process
+from world import GRACES, HORIZON, LONGEST, File, Line, Log, Process
 
 START = 1_800_000_000.0
 """2027-01-15 08:00 UTC."""
@@ -91,7 +91,7 @@ class Model:
         for file in files:
             unread = [line for line in file.lines if line not in self._read]
             if not file.watched:
-                behind, ahead = (DAY, DAY) if self.positioned else (LONGEST, SKEW)
+                behind, ahead = (DAY, DAY) if self.positioned else (HORIZON, SKEW)
                 limit = min(wall, file.changed)
                 kept = fresh(unread, limit, limit - behind, limit + ahead)
                 self._passed += unread[: len(unread) - len(kept)]
@@ -293,7 +293,7 @@ class Schedule:
         files = []
         for file in self.log.files:
             # A rotated file that changed longer ago than any lease lasts is not opened, and not looked at soon again.
-            file.old |= not file.watched and file not in last and file.changed < wall - LONGEST
+            file.old |= not file.watched and file not in last and file.changed < wall - HORIZON
             if not file.old or any(line.number in got for line in file.lines):
                 files.append(file)
         files = [*sorted((file for file in files if file not in last), key=lambda file: file.changed), *last]

@@ -16,6 +16,7 @@ from pop_before_smtp._config import OutletSettings, PolicySettings, WriterSettin
 from pop_before_smtp._engine import Engine
 from pop_before_smtp._host import Host
 from pop_before_smtp._match import Matcher
+from pop_before_smtp._memory import CONNECT_SECONDS
 from pop_before_smtp._networks import Netblocks
 from pop_before_smtp._outlet import Outlet
 from pop_before_smtp._policy import Policy
@@ -29,6 +30,8 @@ from pop_before_smtp.testing import FakeClock
 GRACES = {"imap only": 600.0, "all": 3600.0}
 """The two outlets and how long their leases last, in seconds; the first one takes no other service."""
 LONGEST = max(GRACES.values())
+HORIZON = LONGEST + CONNECT_SECONDS
+"""How old a line may be to matter, in seconds."""
 
 _ADDRESS = rb"(?P<ip>[0-9A-Fa-f.:]+)"
 _END = rb" #[0-9]+"
@@ -258,7 +261,7 @@ class Process:
             Layout(zone=dt.UTC),
             self.clock,
             checkpoint=self._state.positions().get(self._name),  # type: ignore[arg-type] - it is a file's
-            horizon=LONGEST,
+            horizon=HORIZON,
             watch=self._hand,
         )
 

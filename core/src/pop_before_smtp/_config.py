@@ -13,6 +13,7 @@ import attrs
 import tomli
 from attrs import field, frozen
 
+from ._memory import CONNECT_SECONDS
 from ._networks import Netblocks
 from ._plugins import Registry, load
 from ._structure import Seconds, structure, unknown
@@ -172,6 +173,11 @@ class Config:
     def longest_grace(self) -> float:
         """The longest lease of all outlets, in seconds."""
         return max((self.grace_of(writer) for writer in self.writers), default=self.grace)
+
+    @property
+    def horizon(self) -> float:
+        """How old a log line may be to matter, in seconds: an address that it names may wait for its login."""
+        return self.longest_grace + CONNECT_SECONDS
 
 
 @frozen(kw_only=True)

@@ -9,7 +9,7 @@ from itertools import repeat
 from attrs import evolve, frozen
 
 from ._address import Addresses
-from ._memory import Key, Memory
+from ._memory import CONNECT_SECONDS, Key, Memory
 from ._pattern import Grammar, Pattern, Rule, Spans, spans_of
 from ._record import Batch, Head, Records
 from ._scan import Lines, scanner
@@ -24,8 +24,6 @@ _MANY = 128
 """Lines that are taken together where it does not matter when they are done."""
 _PROGRAMS = 4096
 """Programs whose rules are remembered."""
-_CONNECT_SECONDS = 600.0
-"""How long an address waits for its login; servers hang up earlier."""
 _SESSION_SECONDS = 7 * 86400.0
 """How long a login waits for its logout where a pid names the session: pids come round again."""
 
@@ -85,7 +83,7 @@ class Matcher:
         self._scan = scanner({literal for pattern in self._patterns for literal in pattern.contains})
         self._rules = _Rules(self._patterns)
         self._addresses = Addresses()
-        self._connects = Memory(_CONNECT_SECONDS, self.counts, "connects_forgotten")
+        self._connects = Memory(CONNECT_SECONDS, self.counts, "connects_forgotten")
         self._sessions = Memory(_SESSION_SECONDS, self.counts, "sessions_forgotten")
         self._parts = Memory(float("inf"), self.counts, "parts_forgotten")
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 Key = tuple[str, bytes, bytes, str]
 """Source, host, program, and pid or session: what no two sessions share that are open at the same time."""
 
+CONNECT_SECONDS = 600.0
+"""How long an address waits for its login; servers hang up earlier."""
 _MOST = 10_000
 
 

@@ -140,7 +140,7 @@ def open_sources(config: Config, clock: Clock, positions: Mapping[str, Position]
 def _open(
     config: Config, source: SourceSettings, clock: Clock, positions: Mapping[str, Position], watch: Watch
 ) -> Source:
-    name, horizon = source.name, config.longest_grace
+    name, horizon = source.name, config.horizon
     if name == "stdin":
         return StreamSource(name, 0, layout(config, source), clock, horizon=horizon)
     if source.journal:
@@ -159,9 +159,8 @@ def _open(
         trust = Trust(name, hosts=source.hosts)
         parts = Layout(format="syslog", zone=source.timezone, trust=trust, local=True)
         return SocketSource(name, source.listen, parts, clock, mode=int(source.mode, 8), group=source.group)
-    if source.path:
-        return _open_path(config, source, source.path, clock, positions=positions, watch=watch)
-    raise NotImplementedError(source.kind)
+    assert source.path  # noqa: S101 - the configuration has made sure that it is one of these
+    return _open_path(config, source, source.path, clock, positions=positions, watch=watch)
 
 
 def _open_path(
@@ -173,7 +172,7 @@ def _open_path(
     positions: Mapping[str, Position],
     watch: Watch,
 ) -> Source:
-    horizon = config.longest_grace
+    horizon = config.horizon
     if pipe.is_pipe(path):
         return PipeSource(source.name, path, layout(config, source), clock, horizon=horizon, watch=watch)
 

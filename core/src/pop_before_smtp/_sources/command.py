@@ -43,7 +43,7 @@ class CommandSource:
         argv: the program and its arguments; no shell is involved.
         layout: how its lines are taken apart; given the first lines here.
         clock: the time.
-        horizon: how old a line may be to matter, in seconds: the longest grace.
+        horizon: how old a line may be to matter, in seconds.
     """
 
     def __init__(self, name: str, argv: Sequence[str], layout: Layout, clock: Clock, *, horizon: float) -> None:

@@ -45,7 +45,7 @@ class FileSource:
         layout: how its lines are taken apart; given the file's first lines here.
         clock: the time.
         checkpoint: how far it was read before.
-        horizon: how old a line may be to matter, in seconds: the longest grace.
+        horizon: how old a line may be to matter, in seconds.
         watch: tells when to look.
         ends: once the file is gone and all that it held has been read, do not wait for another.
     """

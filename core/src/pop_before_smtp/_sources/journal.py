@@ -54,7 +54,7 @@ class JournalSource:
         trust: whose records are believed.
         matches: which records are asked for, as journalctl takes it: ``FIELD=VALUE``.
         cursor: the record that was read last; None if nothing was.
-        horizon: how old a record may be to matter, in seconds: the longest grace.
+        horizon: how old a record may be to matter, in seconds.
         command: what to run instead of journalctl, options of its own included.
     """
 

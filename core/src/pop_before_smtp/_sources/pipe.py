@@ -30,7 +30,7 @@ class PipeSource:
         path: the pipe; another one that is put in its place is noticed.
         layout: how its lines are taken apart; given the first lines here.
         clock: the time.
-        horizon: how old a line may be to matter, in seconds: the longest grace.
+        horizon: how old a line may be to matter, in seconds.
         watch: tells when to look at the path.
     """
 

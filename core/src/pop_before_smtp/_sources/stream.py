@@ -36,7 +36,7 @@ class StreamSource:
         fd: the stream; it is neither closed nor made non-blocking, since others may share it.
         layout: how its lines are taken apart; given the first lines here.
         clock: the time.
-        horizon: how old a line may be to matter, in seconds: the longest grace.
+        horizon: how old a line may be to matter, in seconds.
         late: its writer has just begun and may need a while; whatever it tells first was found.
     """
 
