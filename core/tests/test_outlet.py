@@ -107,6 +107,7 @@ def test_no_more_than_max_leases_but_renewals(caplog: pytest.LogCaptureFixture) 
 
 def test_the_newest_addresses_of_a_user_keep_their_lease() -> None:
     one = outlet(policy=PolicySettings(max_addresses_per_user=2))
+    assert one.changes() == {}
     for number in (1, 2, 1, 3):
         one.apply(login(f"203.0.113.{number}"), 0.0, 0.0)
     assert set(one.leases) == {"203.0.113.1", "203.0.113.3"}

@@ -39,7 +39,7 @@ class Outlet:
         self._earlier: dict[str, str | list[str]] = {}  # and who did only in the grace before: nobody else has a lease
         self._past: dict[str, str | list[str]] = {}  # no longer asked for, and let go in slices
         self._turn = 0.0
-        self._changes: dict[str, bool] = {}
+        self._changes: dict[str, bool] | None = None  # before they are asked for, all leases are new
 
     def judge(self, event: Login) -> str | None:
         """Return why a login that the policy permits grants nothing here; None if it does."""
@@ -66,7 +66,7 @@ class Outlet:
                 self.counts[reason or "no_address"] += 1
                 return reason
         self.counts["logins"] += 1
-        if self.leases.grant(address, now + self.grace - age):
+        if self.leases.grant(address, now + self.grace - age) and self._changes is not None:
             self._changes[address] = True
         if event.user is not None:
             self._own(event.user, address, now)
@@ -115,7 +115,7 @@ class Outlet:
             self.counts["max_addresses_per_user"] += 1
 
     def _end(self, address: str) -> None:
-        if self.leases.revoke(address):
+        if self.leases.revoke(address) and self._changes is not None:
             self._changes[address] = False
 
     def expire(self, now: float) -> list[str]:
@@ -123,7 +123,7 @@ class Outlet:
         expired = self.leases.expire(now)
         if self._changes:
             self._changes.update(dict.fromkeys(expired, False))
-        else:
+        elif self._changes is not None:
             self._changes = dict.fromkeys(expired, False)
         self.counts["expired"] += len(expired)
         for _ in range(min(len(self._past), _SLICE)):
@@ -133,4 +133,4 @@ class Outlet:
     def changes(self) -> dict[str, bool]:
         """Hand over the net change since the last call: address to True (added) or False (removed)."""
         changes, self._changes = self._changes, {}
-        return changes
+        return dict.fromkeys(self.leases, True) if changes is None else changes

@@ -48,10 +48,11 @@ are text since they are unsigned and SQLite's integers are not. A ``session`` wi
 
 _GARBAGE = """
     SELECT count(*) FROM login
-    WHERE typeof(address) <> 'text' OR address GLOB '*[^0-9a-f.:]*' OR tls NOT IN (0, 1)
+    WHERE typeof(address) <> 'text' OR address NOT BETWEEN '0' AND 'g' OR tls NOT IN (0, 1)
         OR typeof(position) <> 'integer' OR typeof(first) <> 'real' OR typeof(last) <> 'real'
 """
-"""Rows that no daemon has written; SQLite's own check sees only damage to its trees."""
+"""Rows that no daemon has written; SQLite's own check sees only damage to its trees. What lies within these bounds and
+is no address is refused by the policy."""
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _ADVICE = {

@@ -27,6 +27,8 @@ _SELECT = """
 """
 _REMEMBERED = "SELECT address, user, service, tls, last FROM login WHERE last BETWEEN ? AND ? ORDER BY id"
 _TLS = {None: None, 0: False, 1: True}
+_SLICE = 1_000
+"""So many remembered logins are in memory at a time."""
 _TRIES = 50
 _PAUSE = 0.1
 
@@ -111,22 +113,32 @@ class StateReader:
                     last,
                 )
 
-    def remembered(self, since: float, until: float) -> Iterator[Remembered]:
+    def remembered(self, since: float, until: float) -> Iterator[list[Remembered]]:
         """Yield what leases rest on of the logins from ``since`` up to ``until`` (unix seconds), as they were stored.
+
+        They come by the thousand, and are made without ``__new__``: there may be a million.
 
         Raises:
             StateError: the file cannot be read.
         """
-        text, word, tls = db.text, db.word, _TLS
+        text, word, tls, new = db.text, db.word, _TLS, tuple.__new__
         with self._reading():
-            for where, user, service, secure, last in self._rows(_REMEMBERED, since, until):
-                yield Remembered(
-                    where.decode("ascii"),
-                    user if user is None else text(user),
-                    service if service is None else word(service),
-                    tls[secure],
-                    last,
-                )
+            rows = self._rows(_REMEMBERED, since, until)
+            while some := rows.fetchmany(_SLICE):
+                yield [
+                    new(
+                        Remembered,
+                        (
+                            where.decode(),
+                            user if user is None else text(user),
+                            service if service is None else word(service),
+                            tls[secure],
+                            last,
+                            LOGIN,
+                        ),
+                    )
+                    for where, user, service, secure, last in some
+                ]
 
     def positions(self) -> dict[str, Position]:
         """Return how far each source had been read when the last of these logins was stored."""
