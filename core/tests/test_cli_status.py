@@ -81,6 +81,15 @@ def test_a_source_that_cannot_be_read_is_named_in_status_and_at_the_end(site: Si
     assert "not running: ended; as of " in site("status", "-c", str(site.file))[1]
 
 
+@pytest.mark.usefixtures("daemon")
+def test_a_log_that_vanishes_is_named(site: Site) -> None:
+    site.log.unlink()
+    until(lambda: status(site)[1]["problems"] != [], 3 * DEADLINE)  # it might only be rotated
+    code, found = status(site)
+    assert (code, found["sources"][0]["up"]) == (1, False)
+    assert found["problems"] == [f"{site.log} does not exist"]
+
+
 def test_after_a_kill_the_last_words_are_shown_with_their_age(site: Site, daemon: "subprocess.Popen[str]") -> None:
     daemon.kill()
     daemon.communicate(timeout=DEADLINE)

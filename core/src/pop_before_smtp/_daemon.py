@@ -36,10 +36,22 @@ _SWITCH = 0.0005
 """How long one thread may keep the others from running Python, in seconds: a map waits for the state that long."""
 _PUBLISH = 5.0
 """Seconds between two states of affairs that are published, at least,"""
-_LOOK_ROUND = 20.0
-"""and between two looks at sources and maps where nothing happens."""
+_LOOK_ROUND = 30.0
+"""and between two looks at sources and maps where nothing happens and nothing is said."""
 _COMPACT = 600.0
 """Seconds between two clean-ups of the state."""
+
+
+class _Ear(logging.Handler):
+    """Hears what is logged: what is worth a line there, as a source that fails, may be news of how things are."""
+
+    def __init__(self, hear: Callable[[], object]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        """Tell of it."""
+        self._hear()
 
 
 def _nothing() -> None:
@@ -87,6 +99,9 @@ class Daemon:
             ConfigError: something speaks against starting; nothing has been changed.
         """
         state = self._prepare()
+        loop = asyncio.get_running_loop()
+        ear = _Ear(lambda: loop.call_soon_threadsafe(self._news.set))
+        logging.getLogger("pop_before_smtp").addHandler(ear)
         try:
             positions = state.positions() if state else {}
             self._sources = open_sources(self._config, self._clock, positions)
@@ -105,6 +120,7 @@ class Daemon:
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
         finally:
+            logging.getLogger("pop_before_smtp").removeHandler(ear)
             self._close(state)
 
     def stop(self, successor: Config | None = None) -> None:
