@@ -14,6 +14,7 @@ from typing import Self
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._record import Batch, Layout
 
+from .condition import Condition
 from .stream import StreamSource
 
 _log = logging.getLogger("pop_before_smtp.source")
@@ -33,7 +34,7 @@ _WIDTH = 400
 """Bytes of such a line that are logged."""
 
 
-class CommandSource:
+class CommandSource(Condition):
     """The lines that a program prints. What it prints before its first pause is treated as what a file holds.
 
     So a program that begins with history each time it is started, as ``docker logs -f``, extends no lease.
@@ -47,13 +48,7 @@ class CommandSource:
     """
 
     def __init__(self, name: str, argv: Sequence[str], layout: Layout, clock: Clock, *, horizon: float) -> None:
-        self.name = name
-        self.up = False
-        """The program runs."""
-        self.problem: str | None = None
-        """Why it does not, for people."""
-        self.caught_up = asyncio.Event()
-        """What it told at first has been read, or it has nothing to tell."""
+        super().__init__(name)
         self._argv = argv
         self._layout = layout
         self._clock = clock

@@ -13,6 +13,7 @@ from pathlib import Path
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._record import Batch, Checkpoint, Layout
 
+from .condition import Condition
 from .ledger import Ledger
 from .lines import AHEAD, HEAD, fresh
 from .opened import Opened, Truncated
@@ -36,7 +37,7 @@ _TEXT = bytes({*range(0x20, 0x100), *b"\t\n\r\f\x1b"})
 """The bytes that text is made of."""
 
 
-class FileSource:
+class FileSource(Condition):
     """The lines of one log file, exactly once each.
 
     Args:
@@ -62,13 +63,7 @@ class FileSource:
         watch: Watch,
         ends: bool = False,
     ) -> None:
-        self.name = name
-        self.up = False
-        """The file is there and can be read."""
-        self.problem: str | None = None
-        """Why it is not, for people."""
-        self.caught_up = asyncio.Event()
-        """What was there at the start has been read, or there was nothing."""
+        super().__init__(name)
         self._path = path
         self._layout = layout
         self._clock = clock

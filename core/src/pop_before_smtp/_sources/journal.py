@@ -18,6 +18,7 @@ from pop_before_smtp._trust import Senders, Trust
 from pop_before_smtp.api import Record
 from pop_before_smtp.errors import SourceError
 
+from .condition import Condition
 from .lines import BLOCK, Cutter
 
 _log = logging.getLogger("pop_before_smtp.source")
@@ -45,7 +46,7 @@ class LateError(SourceError):
     """journalctl takes its time, as it may while a machine starts."""
 
 
-class JournalSource:
+class JournalSource(Condition):
     """The records of the journal: first what is there, up to its end, then what comes.
 
     Args:
@@ -69,13 +70,7 @@ class JournalSource:
         horizon: float,
         command: Sequence[str] | None = None,
     ) -> None:
-        self.name = name
-        self.up = False
-        """journalctl runs, and what it had found has been read."""
-        self.problem: str | None = None
-        """Why not, for people."""
-        self.caught_up = asyncio.Event()
-        """What was there at the start has been read, or nothing can be."""
+        super().__init__(name)
         self._clock = clock
         self._trust = trust
         self._matches = matches

@@ -17,6 +17,7 @@ from pop_before_smtp._record import Layout, Records
 from pop_before_smtp.api import Record
 from pop_before_smtp.maps import check_directory
 
+from .condition import Condition
 from .watch import TICK
 
 _log = logging.getLogger("pop_before_smtp.source")
@@ -33,7 +34,7 @@ _PAUSE = 5.0
 """How often a socket that cannot be made is tried again, in seconds."""
 
 
-class SocketSource:
+class SocketSource(Condition):
     """The records that come in over a socket, which is made here and removed at the end. One datagram is one record.
 
     Args:
@@ -48,13 +49,7 @@ class SocketSource:
     def __init__(
         self, name: str, path: Path, layout: Layout, clock: Clock, *, mode: int = 0o600, group: str | None = None
     ) -> None:
-        self.name = name
-        self.up = False
-        """The socket is there."""
-        self.problem: str | None = None
-        """Why it is not, for people."""
-        self.caught_up = asyncio.Event()
-        """The socket is there, or could not be made."""
+        super().__init__(name)
         self._path = path
         self._layout = layout
         self._clock = clock

@@ -13,6 +13,7 @@ from pathlib import Path
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._record import Batch, Layout
 
+from .condition import Condition
 from .stream import StreamSource
 from .watch import Watch
 
@@ -22,7 +23,7 @@ _PAUSE = 5.0
 """How often a pipe that cannot be opened is tried again, in seconds, if nothing happens at its path."""
 
 
-class PipeSource:
+class PipeSource(Condition):
     """The lines of a named pipe. It never ends, and nobody knows how far it has been read.
 
     Args:
@@ -35,13 +36,7 @@ class PipeSource:
     """
 
     def __init__(self, name: str, path: Path, layout: Layout, clock: Clock, *, horizon: float, watch: Watch) -> None:
-        self.name = name
-        self.up = False
-        """The pipe is there and can be read."""
-        self.problem: str | None = None
-        """Why it cannot, for people."""
-        self.caught_up = asyncio.Event()
-        """What was waiting at the start has been read."""
+        super().__init__(name)
         self._path = path
         self._layout = layout
         self._clock = clock

@@ -14,6 +14,7 @@ from functools import partial
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._record import Batch, Layout
 
+from .condition import Condition
 from .lines import BLOCK, HEAD, Cutter, fresh
 
 _log = logging.getLogger("pop_before_smtp.source")
@@ -28,7 +29,7 @@ _NOW = 10.0
 """... and it is live if everything in it was stamped this short a time before or after it came, in seconds."""
 
 
-class StreamSource:
+class StreamSource(Condition):
     """The lines of a stream; what was waiting in it is treated as what a file holds at the start.
 
     Args:
@@ -41,13 +42,8 @@ class StreamSource:
     """
 
     def __init__(self, name: str, fd: int, layout: Layout, clock: Clock, *, horizon: float, late: bool = False) -> None:
-        self.name = name
+        super().__init__(name)
         self.up = True
-        """The stream has not ended."""
-        self.problem: str | None = None
-        """Why it has, for people."""
-        self.caught_up = asyncio.Event()
-        """What was waiting at the start has been read."""
         self._fd = fd
         self._layout = layout
         self._clock = clock
