@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from pop_before_smtp._record import Records
@@ -16,6 +15,7 @@ from pop_before_smtp._sources.journal import JournalSource
 from pop_before_smtp._trust import Senders, Trust
 from pop_before_smtp.api import Record
 from pop_before_smtp.testing import FakeClock
+from reading import Reading
 
 REMOTE = Path("/lib/systemd/systemd-journal-remote")
 """It writes journal files from text in which any field can stand, the trusted ones included."""
@@ -70,31 +70,13 @@ class Journal:
         return ["journalctl", f"--directory={self.folder}"]
 
 
-class Reading:
+class JournalReading(Reading[Records]):
     """A JournalSource being read, in an ``async with``."""
 
     def __init__(self, command: Sequence[str], clock: FakeClock | None = None, **options: Any) -> None:
-        self.batches: list[Records] = []
         self.clock = clock or FakeClock(time.time())
         options = {"trust": POPD, "horizon": 1800.0} | options
-        self.source = JournalSource("journal", self.clock, command=command, **options)
-        self._came = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._collect())
-        await self.source.caught_up.wait()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
-
-    async def _collect(self) -> None:
-        async for batch in self.source.batches():
-            self.batches.append(batch)
-            self._came.set()
+        super().__init__(JournalSource("journal", self.clock, command=command, **options))
 
     async def until(self, count: int) -> list[str]:
         """Return the messages once there are as many."""

@@ -6,9 +6,8 @@ import asyncio
 import datetime as dt
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from attrs import define, field
 from pop_before_smtp import CONNECT, FAILURE, LOGIN, LOGOUT, LogParser, LogPattern, Map, Writer
@@ -26,6 +25,7 @@ from pop_before_smtp._sources import FileSource
 from pop_before_smtp._state import State
 from pop_before_smtp.api import LoginEvent
 from pop_before_smtp.testing import FakeClock
+from reading import Hand
 
 GRACES = {"imap only": 600.0, "all": 3600.0}
 """The two outlets and how long their leases last, in seconds; the first one takes no other service."""
@@ -203,34 +203,6 @@ class Log:
         os.utime(path, ns=(nanoseconds, nanoseconds))
 
 
-class _Hand:
-    """Stands in for a Watch and its Bell: the log is looked at when the test says so."""
-
-    def __init__(self) -> None:
-        self._idle = asyncio.Event()
-        self._look = asyncio.Event()
-
-    def bell(self, _path: Path) -> Self:
-        return self
-
-    def follow(self, files: Iterable[int]) -> None:
-        list(files)
-
-    def close(self) -> None:
-        pass
-
-    async def wait(self, _seconds: float) -> None:
-        self._idle.set()
-        await self._look.wait()
-        self._look.clear()
-
-    async def look(self) -> None:
-        """Return when the source has seen all there is."""
-        self._idle.clear()
-        self._look.set()
-        await self._idle.wait()
-
-
 Fed = tuple[Batch, list[LoginEvent], list[Any]]
 """A batch, the logins in it that are to be remembered, and what the matcher remembers behind it."""
 
@@ -254,7 +226,7 @@ class Process:
         self._name = str(log.path)
         replay(self.engine, self._state, self.clock, LONGEST)
         self.engine.matcher.restore(self._state.connects())
-        self._hand: Any = _Hand()
+        self._hand: Any = Hand()
         self._source = FileSource(
             self._name,
             log.path,

@@ -5,53 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from pop_before_smtp._record import Batch, Checkpoint, Layout
 from pop_before_smtp._sources import FileSource, Watch
 from pop_before_smtp.testing import FakeClock
+from reading import Hand, Reading
 
 HORIZON = 1800.0
 
 
-class Hand:
-    """Stands in for a Watch and its one Bell: the file is looked at when a test says so."""
-
-    def __init__(self) -> None:
-        self.pause = 0.0
-        self._idle = asyncio.Event()
-        self._look = asyncio.Event()
-
-    def bell(self, _path: Path) -> Self:
-        return self
-
-    def follow(self, files: Iterable[int]) -> None:
-        list(files)
-
-    def close(self) -> None:
-        pass
-
-    async def wait(self, seconds: float) -> None:
-        self.pause = seconds
-        self._idle.set()
-        await self._look.wait()
-        self._look.clear()
-
-    async def idle(self) -> None:
-        """Return when the source has nothing to do."""
-        await self._idle.wait()
-
-    async def look(self) -> None:
-        self._idle.clear()
-        self._look.set()
-        await self.idle()
-
-
-class Follow:
+class Follow(Reading[Batch]):
     """A FileSource being read, in an ``async with``.
 
     Args:
@@ -71,29 +39,13 @@ class Follow:
         polling: bool = False,
         clock: FakeClock | None = None,
     ) -> None:
-        self.batches: list[Batch] = []
         self.clock = clock or FakeClock(time.time())
         self.hand = Hand()
-        self._came = asyncio.Event()
         self._inotify = inotify
         watch: Any = Watch(inotify=inotify) if inotify or polling else self.hand
-        self.source = FileSource("log", path, Layout(), self.clock, checkpoint=checkpoint, horizon=HORIZON, watch=watch)
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._collect())
-        await self.source.caught_up.wait()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
-
-    async def _collect(self) -> None:
-        async for batch in self.source.batches():
-            self.batches.append(batch)
-            self._came.set()
+        super().__init__(
+            FileSource("log", path, Layout(), self.clock, checkpoint=checkpoint, horizon=HORIZON, watch=watch)
+        )
 
     @property
     def data(self) -> bytes:

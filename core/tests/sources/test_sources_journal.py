@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import UNIT, Journal, Reading, entry
+from journals import UNIT, Journal, JournalReading, entry
 from pop_before_smtp import ConfigError
 from pop_before_smtp._config import build
 from pop_before_smtp._sources import journal as module
@@ -35,7 +35,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_is_there_and_what_comes(journal: Journal) -> None:
     journal.say("one", "two")
-    async with Reading(journal.command) as reading:
+    async with JournalReading(journal.command) as reading:
         assert reading.messages == ["one", "two"]
         journal.say("three")
         await reading.until(3)
@@ -48,7 +48,7 @@ async def test_a_record_has_what_a_line_of_a_file_has(journal: Journal) -> None:
     at = 1_795_339_046.123456
     sent = {"_SOURCE_REALTIME_TIMESTAMP": f"{at - 1:.6f}".replace(".", ""), "SYSLOG_TIMESTAMP": "Jan  1 00:00:00 "}
     journal.write(entry("hello", at=at, SYSLOG_PID="311", _PID="312", _COMM="popd", **sent))
-    async with Reading(journal.command, FakeClock(at + 60)) as reading:
+    async with JournalReading(journal.command, FakeClock(at + 60)) as reading:
         (record,) = reading.records
     assert (record.host, record.program, record.pid, record.message) == (b"mail", b"popd", b"311", b"hello")
     assert (record.time, record.limit) == (pytest.approx(at - 1), pytest.approx(at))
@@ -58,14 +58,14 @@ async def test_a_record_has_what_a_line_of_a_file_has(journal: Journal) -> None:
 
 async def test_a_process_that_logs_for_others_gives_them_no_pid(journal: Journal) -> None:
     journal.write(entry("hello", _PID="312"))
-    async with Reading(journal.command) as reading:
+    async with JournalReading(journal.command) as reading:
         assert [record.pid for record in reading.records] == [b""]
 
 
 async def test_only_what_can_matter_is_read(journal: Journal) -> None:
     now = time.time()
     journal.write(*(entry(f"{age} s ago", at=now - age) for age in (9000, 1810, 1700, 5)))
-    async with Reading(journal.command, FakeClock(now)) as reading:
+    async with JournalReading(journal.command, FakeClock(now)) as reading:
         assert reading.messages == ["1700 s ago", "5 s ago"]
 
 
@@ -74,9 +74,9 @@ async def test_only_what_is_asked_for_is_read(journal: Journal) -> None:
         entry("a", SYSLOG_IDENTIFIER="a"), entry("b", _SYSTEMD_UNIT="b.service"), entry("c", _SYSTEMD_UNIT="c.service")
     )
     wanted = module.matches([Senders(units=("popd.service",)), Senders(units=("b.service",))], [])
-    async with Reading(journal.command, matches=wanted) as reading:
+    async with JournalReading(journal.command, matches=wanted) as reading:
         assert reading.messages == ["a", "b"]
-    async with Reading(journal.command, matches=module.matches([Senders(units=("*",))], ["a"])) as reading:
+    async with JournalReading(journal.command, matches=module.matches([Senders(units=("*",))], ["a"])) as reading:
         assert reading.messages == ["a"]
 
 
@@ -94,7 +94,7 @@ def test_journalctl_is_asked_for_units_where_they_are_plain() -> None:
 
 async def test_much_comes_in_parts_and_others_run_in_between(journal: Journal) -> None:
     journal.say(*(f"{number:05} {'x' * 200}" for number in range(2000)))
-    reading = Reading(journal.command)
+    reading = JournalReading(journal.command)
     turns = 0
 
     async def others() -> None:
@@ -117,21 +117,21 @@ async def test_much_comes_in_parts_and_others_run_in_between(journal: Journal) -
 
 async def test_a_restart_goes_on_behind_the_last_record(journal: Journal) -> None:
     journal.say("one", "two")
-    async with Reading(journal.command) as reading:
+    async with JournalReading(journal.command) as reading:
         cursor = reading.cursor
-    async with Reading(journal.command, cursor=cursor) as reading:
+    async with JournalReading(journal.command, cursor=cursor) as reading:
         assert reading.messages == []
         journal.say("three")
         await reading.until(1)
-    async with Reading(journal.command, cursor=cursor) as reading:
+    async with JournalReading(journal.command, cursor=cursor) as reading:
         assert reading.messages == ["three"]
 
 
 async def test_records_of_no_use_are_not_read_again(journal: Journal) -> None:
     journal.write(entry("one"), entry("two", MESSAGE=("a", "b")))
-    async with Reading(journal.command) as reading:
+    async with JournalReading(journal.command) as reading:
         assert reading.messages == ["one"]
-    async with Reading(journal.command, cursor=reading.cursor) as reading:
+    async with JournalReading(journal.command, cursor=reading.cursor) as reading:
         assert reading.batches == []
 
 
@@ -140,12 +140,12 @@ async def test_a_cursor_that_leads_nowhere(journal: Journal, caplog: pytest.LogC
     """Not one of the records that are left is passed over."""
     if cursor == "gone":
         journal.say("one", "two")
-        async with Reading(journal.command) as reading:
+        async with JournalReading(journal.command) as reading:
             cursor = reading.cursor or ""
         journal.delete()
     now = time.time()
     journal.write(entry("old", at=now - 9000), entry("three"), entry("four"), file="new")
-    async with Reading(journal.command, cursor=cursor) as reading:
+    async with JournalReading(journal.command, cursor=cursor) as reading:
         assert reading.messages == ["three", "four"]
         journal.say("five", file="new")
         await reading.until(3)
@@ -156,11 +156,11 @@ async def test_a_cursor_that_leads_nowhere(journal: Journal, caplog: pytest.LogC
 
 async def test_an_empty_journal_with_a_cursor(journal: Journal) -> None:
     journal.say("one")
-    async with Reading(journal.command) as reading:
+    async with JournalReading(journal.command) as reading:
         cursor = reading.cursor
     journal.delete()
     journal.write(entry("old", at=time.time() - 9000), file="new")
-    async with Reading(journal.command, cursor=cursor) as reading:
+    async with JournalReading(journal.command, cursor=cursor) as reading:
         journal.say("two", file="new")
         assert await reading.until(1) == ["two"]
 
@@ -170,18 +170,18 @@ async def test_a_cursor_from_before_all_that_matters_is_not_asked_for(
 ) -> None:
     now = time.time()
     journal.write(entry("one", at=now - 9000))
-    async with Reading(journal.command, FakeClock(now - 8990)) as reading:
+    async with JournalReading(journal.command, FakeClock(now - 8990)) as reading:
         assert reading.messages == ["one"]
     journal.delete()
     journal.write(entry("two", at=now - 8000), entry("three"), file="new")
-    async with Reading(journal.command, cursor=reading.cursor) as reading:
+    async with JournalReading(journal.command, cursor=reading.cursor) as reading:
         assert reading.messages == ["three"]
     assert caplog.records == []
 
 
 async def test_rotation_and_vacuum_while_it_is_read(journal: Journal) -> None:
     journal.say("one")
-    async with Reading(journal.command) as reading:
+    async with JournalReading(journal.command) as reading:
         journal.say("two", file="new")
         await reading.until(2)
         journal.delete()
@@ -218,7 +218,7 @@ async def test_killed_it_is_started_again_and_nothing_is_lost(
     pid = tmp_path / "pid"
     command = ["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *journal.command]
     journal.say("one")
-    async with Reading(command) as reading:
+    async with JournalReading(command) as reading:
         for count in range(2, 5):
             await until(lambda: following(pid))
             os.kill(int(pid.read_text()), signal.SIGKILL)
@@ -233,7 +233,7 @@ async def test_killed_it_is_started_again_and_nothing_is_lost(
 async def test_it_ends_with_the_source(journal: Journal, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     before = descriptors()
-    async with Reading(["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *journal.command]):
+    async with JournalReading(["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *journal.command]):
         await until(lambda: following(pid))
         assert len(descriptors() - before) <= 4
     assert not following(pid)
@@ -257,7 +257,7 @@ async def test_a_failure_is_told_once(
     command: list[str], problem: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.02)
-    async with Reading(command) as reading:
+    async with JournalReading(command) as reading:
         await asyncio.sleep(0.1)
         assert (reading.source.up, reading.source.problem) == (False, f"journal: {problem}")
     assert [record.getMessage() for record in caplog.records] == [f"journal: {problem}; trying again"]
@@ -275,7 +275,7 @@ async def test_pauses_grow_and_are_short_again_after_a_long_run(monkeypatch: pyt
     monkeypatch.setattr(module, "_FIRST_PAUSE", 0.5)
     clock = FakeClock(time.time())
     monkeypatch.setattr(module.asyncio, "sleep", sleep)
-    async with Reading(["nosuch-journalctl"], clock):
+    async with JournalReading(["nosuch-journalctl"], clock):
         while len(pauses) < 12:
             await real(0)
     assert pauses[:9] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]

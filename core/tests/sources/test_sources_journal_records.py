@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import Journal, Reading, entry, printing
+from journals import Journal, JournalReading, entry, printing
 from pop_before_smtp import LOGIN, LogParser, LogPattern
 from pop_before_smtp._match import Matcher
 from pop_before_smtp._sources import journal as module
@@ -53,14 +53,14 @@ def journal(tmp_path: Path) -> Journal:
     ],
 )
 async def test_what_journalctl_can_print(fields: dict[str, Any], message: bytes | None, tmp_path: Path) -> None:
-    async with Reading(printing(tmp_path, {"MESSAGE": "first"}, fields, {"MESSAGE": "last"})) as reading:
+    async with JournalReading(printing(tmp_path, {"MESSAGE": "first"}, fields, {"MESSAGE": "last"})) as reading:
         found = [record.message for record in reading.records]
     assert found[: found.index(b"last") + 1] == [b"first", *([] if message is None else [message]), b"last"]
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "7", "null", '"x"', '{"__CURSOR": 5}', "\xff", "-- No entries --"])
 async def test_what_is_no_record_is_passed_over(line: str, tmp_path: Path) -> None:
-    async with Reading(printing(tmp_path, line, {"MESSAGE": "first"}, line)) as reading:
+    async with JournalReading(printing(tmp_path, line, {"MESSAGE": "first"}, line)) as reading:
         assert reading.messages[:1] == ["first"]
 
 
@@ -98,7 +98,7 @@ async def test_who_is_believed(journal: Journal, fields: dict[str, Any], granted
     journal.write(entry(LOGIN_LINE, **fields))
     counts: Counter[str] = Counter()
     for wanted in (module.matches([Senders(units=("popd.service",))], []), []):
-        async with Reading(journal.command, matches=wanted) as reading:
+        async with JournalReading(journal.command, matches=wanted) as reading:
             matcher = Matcher([PARSER])
             found = [event.address for batch in reading.batches for event in matcher.feed(batch)]
             assert found == ["203.0.113.9"] * granted
@@ -116,7 +116,7 @@ async def test_a_stamp_can_only_be_true(journal: Journal) -> None:
         entry(LOGIN_LINE, at=now - 60, _SOURCE_REALTIME_TIMESTAMP=claims, SYSLOG_TIMESTAMP="Jan  1 00:00:00 "),
         entry("login ok from 203.0.113.10", at=now + 9000),
     )
-    async with Reading(journal.command, FakeClock(now)) as reading:
+    async with JournalReading(journal.command, FakeClock(now)) as reading:
         matcher = Matcher([PARSER])
         events = [event for batch in reading.batches for event in matcher.feed(batch)]
     assert [(event.address, event.at) for event in events] == []

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from playground import Site, until
@@ -18,6 +18,7 @@ from pop_before_smtp._sources import SeveralSource, Watch, open_sources, problem
 from pop_before_smtp._sources.rotated import logs_of
 from pop_before_smtp._sources.watch import Bell
 from pop_before_smtp.testing import FakeClock
+from reading import Reading
 
 BELLS: list[Bell] = []
 """All that ring in a test."""
@@ -29,33 +30,15 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-class Several:
+class Several(Reading[Batch]):
     """A source for a pattern being read, in an ``async with``."""
 
     def __init__(self, pattern: Path, positions: Mapping[str, Position] | None = None) -> None:
-        self.batches: list[Batch] = []
         self.clock = FakeClock(time.time())
         config = build({"source": [{"path": str(pattern), "escaped": True}]})
         [source] = open_sources(config, self.clock, positions or {})
         assert isinstance(source, SeveralSource)
-        self.source = source
-        self._came = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._collect())
-        await self.source.caught_up.wait()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
-
-    async def _collect(self) -> None:
-        async for batch in self.source.batches():
-            self.batches.append(batch)
-            self._came.set()
+        super().__init__(source)
 
     async def lines(self, count: int) -> dict[str, list[bytes]]:
         """Return the lines by file name when there are so many of them."""
