@@ -15,9 +15,10 @@ from ._host import Host
 from ._match import Matcher
 from ._outlet import Outlet
 from ._policy import Policy
+from ._serve import problems as lookup_problems
 from ._sources import problem, suspicion
 from ._state import State
-from .api import Map
+from .api import Lookup, Map
 from .errors import ConfigError, StateError
 from .maps import check_directory
 
@@ -48,30 +49,32 @@ def engine(config: Config, host: Host, *, logouts: bool = False) -> Engine:
     return Engine(matcher, Policy(config.policy, host), outlets)
 
 
-def maps(config: Config) -> list[Map]:
-    """Open the map of each writer, which changes nothing on disk.
+def maps(config: Config) -> list[Map | Lookup]:
+    """Open the map or lookup of each writer, which changes nothing on disk.
 
     Raises:
         ConfigError: with all problems of all writers.
     """
     problems: list[str] = []
-    opened = []
+    opened: list[Map | Lookup] = []
     for writer in config.writers:
         with warnings_logged(f"writer[{writer.index}]"), collected(problems, f"writer[{writer.index}]."):
             opened.append(writer.writer.open(writer.settings))
-    paths = [target.path for target in opened]
-    problems += [f"writer: two writers keep {path}" for path in {path for path in paths if paths.count(path) > 1}]
+    places = [target.listen if isinstance(target, Lookup) else str(target.path) for target in opened]
+    problems += [f"writer: two writers keep {place}" for place in {each for each in places if places.count(each) > 1}]
     if problems:
         raise ConfigError(*problems)
     return opened
 
 
-def map_problems(config: Config, opened: list[Map], owned: Collection[Path]) -> list[str]:
-    """Return what speaks against writing these maps: their directories, and files that are not ours."""
+def map_problems(config: Config, opened: list[Map | Lookup], owned: Collection[Path]) -> list[str]:
+    """Return what speaks against writing these maps, or listening there: directories, and files that are not ours."""
     problems = []
     for writer, target in zip(config.writers, opened, strict=True):
         key = f"writer[{writer.index}].map"
-        if problem := check_directory(target.path.parent):
+        if isinstance(target, Lookup):
+            problems += [f"writer[{writer.index}].{problem}" for problem in lookup_problems(target)]
+        elif problem := check_directory(target.path.parent):
             problems.append(f"{key}: {problem}")
         elif os.path.lexists(target.path) and target.path not in owned and not writer.outlet.adopt:
             problems.append(

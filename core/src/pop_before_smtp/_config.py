@@ -297,10 +297,15 @@ def _source(source: SourceSettings) -> Iterator[str]:
     for attribute in attrs.fields(SourceSettings):
         if attribute.name not in source.keys and getattr(source, attribute.name) != attribute.default:
             yield f".{attribute.name}: a source with {source.kind} does not have this key; remove it"
-    if not re.fullmatch("0?[0-7]{3}", source.mode):
-        yield f'.mode: "{source.mode}" is no mode; write it in octal, as "0660"'
+    if problem := mode_problem(source.mode):
+        yield f".mode: {problem}"
     elif int(source.mode, 8) & 0o002:
         yield f'.mode: "{source.mode}" lets everybody on this machine write log records; leave the last digit at 0'
+
+
+def mode_problem(mode: str) -> str | None:
+    """Return what is wrong with a socket's mode; None if nothing is."""
+    return None if re.fullmatch("0?[0-7]{3}", mode) else f'"{mode}" is no mode; write it in octal, as "0660"'
 
 
 def netblocks(writer: WriterSettings) -> Netblocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,13 +18,15 @@ from ._config import Config
 from ._engine import Engine
 from ._mapthread import MapThread
 from ._notify import notify, watchdog_interval
+from ._outlet import Outlet
 from ._record import Batch, Records
 from ._replay import replay
+from ._serve import Server, Servers
 from ._sources import Source, open_sources
 from ._state import Connect, State
 from ._statewriter import StateWriter
 from ._status import Progress, Status, counted, headline, map_status, problems, source_status
-from .api import LoginEvent, Map
+from .api import LoginEvent, Lookup, Map
 from .errors import ConfigError
 
 _log = logging.getLogger("pop_before_smtp.daemon")
@@ -65,19 +68,21 @@ class Daemon:
         config: the effective configuration.
         clock: the time.
         write: keep maps and state; False is a dry run that touches nothing.
+        servers: the sockets of lookups that the daemon before left open.
     """
 
     _engine: Engine
 
-    def __init__(self, config: Config, clock: Clock, *, write: bool = True) -> None:
+    def __init__(self, config: Config, clock: Clock, *, write: bool = True, servers: Servers | None = None) -> None:
         self._successor: Config | None = None
         self._config = config
         self._clock = clock
         self._write = write
         self._host = _host.look()
         self._looked = clock.now()
-        self._maps: list[Map] = []
-        self._threads: list[MapThread] = []
+        self._maps: list[Map | Lookup] = []  # one for each outlet, as the keepers are
+        self._keepers: list[MapThread | Server] = []
+        self._servers = Servers() if servers is None else servers
         self._writer: StateWriter | None = None
         self._connects: list[Connect] = []
         self._sources: list[Source] = []
@@ -111,11 +116,12 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 start = group.create_task
                 duties = (self._expire(), self._tidy(), self._watchdog(), self._watch_threads(), self._tell())
+                listening = [start(server.keep()) for server in self._servers.values()]
                 reading = [start(self._read(source)) for source in self._sources]
                 others = [start(duty) for duty in (*duties, self._announce(ready))]
                 ends = [start(self._drained(reading)), start(self._stopping.wait())]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                for task in (*reading, *others, *ends):
+                for task in (*reading, *listening, *others, *ends):
                     task.cancel()
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
@@ -124,7 +130,7 @@ class Daemon:
             self._close(state)
 
     def stop(self, successor: Config | None = None) -> None:
-        """End the run; where another follows at once, the maps that it keeps too stay as they are."""
+        """End the run; where another follows at once, the maps that it keeps too stay as they are, and all sockets."""
         self._successor = successor
         self._stopping.set()
 
@@ -157,15 +163,29 @@ class Daemon:
         self._engine.matcher.restore(state.connects())
         self._writer = StateWriter(state)
         for target in self._maps:
-            await asyncio.wrap_future(self._writer.own(target.path))
-        for outlet, target in zip(self._engine.outlets, self._maps, strict=True):
-            thread = MapThread(target, outlet.label, outlet.writer.outlet.min_interval)
-            self._threads.append(thread)
-            thread.start(outlet.changes())
+            if isinstance(target, Map):
+                await asyncio.wrap_future(self._writer.own(target.path))
+        pairs = list(zip(self._engine.outlets, self._maps, strict=True))
+        await self._servers.take(
+            {target: self._leased(outlet) for outlet, target in pairs if isinstance(target, Lookup)}
+        )
+        for outlet, target in pairs:
+            pause = outlet.writer.outlet.min_interval
+            keeper = self._servers[target] if isinstance(target, Lookup) else MapThread(target, outlet.label, pause)
+            self._keepers.append(keeper)
+            keeper.start(outlet.changes())
+
+    def _leased(self, outlet: Outlet) -> Callable[[str], bool]:
+        """Return what tells whether an address has a lease at the moment of the question."""
+        deadline, now = outlet.leases.deadline, self._clock.now
+        return lambda address: (until := deadline(address)) is not None and until > now()
+
+    def _threads(self) -> list[MapThread]:
+        return [keeper for keeper in self._keepers if isinstance(keeper, MapThread)]
 
     async def _settle(self) -> None:
         """Wait until every map holds what it should; a bug in one of them ends the daemon."""
-        for thread in self._threads:
+        for thread in self._threads():
             both = [asyncio.wrap_future(thread.settled()), asyncio.wrap_future(thread.ended)]
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for future in done:
@@ -183,13 +203,16 @@ class Daemon:
 
     def _close(self, state: State | None) -> None:
         notify("STOPPING=1")
+        if not self._successor:
+            self._servers.close()
         kept = {writer.label for writer in self._successor.writers} if self._successor else set()
-        for outlet, thread, target in zip(self._engine.outlets, self._threads, self._maps, strict=False):
-            clear = outlet.writer.outlet.on_exit == "clear" and outlet.label not in kept
-            thread.submit(outlet.changes())
-            thread.close(clear=clear)
-            if clear and self._writer and not thread.problem:
-                self._writer.own(target.path, cleared=True)
+        for outlet, keeper, target in zip(self._engine.outlets, self._keepers, self._maps, strict=False):
+            if isinstance(keeper, MapThread) and isinstance(target, Map):
+                clear = outlet.writer.outlet.on_exit == "clear" and outlet.label not in kept
+                keeper.submit(outlet.changes())
+                keeper.close(clear=clear)
+                if clear and self._writer and not keeper.problem:
+                    self._writer.own(target.path, cleared=True)
         status = self._status()
         if self._writer:
             self._writer.publish(status | {"ended": True})
@@ -228,13 +251,13 @@ class Daemon:
         writer.submit(logins, {batch.source: batch.checkpoint} if batch.checkpoint else {}, changed)
 
     def _hand_over(self) -> None:
-        """Give every map's thread what has changed for it; in a dry run say what it would be given."""
+        """Tell every map's thread and every lookup what has changed; in a dry run say what would be told."""
         for outlet in self._engine.outlets if not self._write else ():
             for address, added in outlet.changes().items():
                 _log.info("added %s to DB (not written)" if added else "removed %s from DB (not written)", address)
-        for outlet, thread in zip(self._engine.outlets, self._threads, strict=False):
+        for outlet, keeper in zip(self._engine.outlets, self._keepers, strict=False):
             if changes := outlet.changes():
-                thread.submit(changes)
+                keeper.submit(changes)
 
     async def _expire(self) -> None:
         """End leases as they fall due, in slices, and sleep in between."""
@@ -270,8 +293,8 @@ class Daemon:
 
     async def _watch_threads(self) -> None:
         """A bug in a map's thread must not leave a map that nobody expires: it ends the daemon."""
-        if self._threads:
-            await asyncio.gather(*(asyncio.wrap_future(thread.ended) for thread in self._threads))
+        if threads := self._threads():
+            await asyncio.gather(*(asyncio.wrap_future(thread.ended) for thread in threads))
 
     async def _tidy(self) -> None:
         """Have the state forget what no lease can rest on any more."""
@@ -315,7 +338,7 @@ class Daemon:
             "ready": self._ready,
             "ended": False,
             "sources": [source_status(source, self._progress[source.name]) for source in self._sources],
-            "writers": [map_status(*each) for each in zip(self._engine.outlets, self._threads, strict=False)],
+            "writers": [map_status(*each) for each in zip(self._engine.outlets, self._keepers, strict=False)],
             "problem": self._writer.problem if self._writer else None,
             "counts": dict(self.counts()),
         }
@@ -367,8 +390,9 @@ async def serve(
     loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
     loop.add_signal_handler(signal.SIGHUP, hang)
-    while following:
-        config, following = following, None
-        running = Daemon(config, clock, write=write)
-        await running.run(ready)
-        ready = _nothing
+    with contextlib.closing(Servers()) as servers:
+        while following:
+            config, following = following, None
+            running = Daemon(config, clock, write=write, servers=servers)
+            await running.run(ready)
+            ready = _nothing

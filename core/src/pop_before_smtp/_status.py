@@ -11,6 +11,7 @@ from attrs import define
 from ._mapthread import MapThread
 from ._outlet import Outlet
 from ._record import Batch, Checkpoint, Position, Records
+from ._serve import Server
 from ._sources import Source
 
 Status = dict[str, Any]
@@ -47,13 +48,13 @@ def source_status(source: Source, progress: Progress) -> Status:
     }
 
 
-def map_status(outlet: Outlet, thread: MapThread) -> Status:
-    """Return how a map is."""
+def map_status(outlet: Outlet, keeper: MapThread | Server) -> Status:
+    """Return how a map or lookup is."""
     return {
         "writer": outlet.label,
         "leases": len(outlet.leases),
-        "problem": thread.problem,
-        "written": thread.written,
+        "problem": keeper.problem,
+        "written": keeper.written,
     }
 
 

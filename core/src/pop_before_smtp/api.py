@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pluggy
 from attrs import field, frozen
-from attrs.validators import deep_iterable, instance_of, optional
+from attrs.validators import deep_iterable, in_, instance_of, matches_re, optional
 
 GROUP = "pop_before_smtp"
 """The entry-point group and the pluggy project name."""
@@ -229,14 +229,38 @@ class Map(ABC):
 
 
 @frozen(kw_only=True)
+class Lookup:
+    """A socket at which a mail server asks, instead of a map: the core answers from its leases, at that very moment.
+
+    Nothing is on the disk, and a daemon that is dead permits nothing. Only a canonical address with a lease is answered
+    with ``reply``; all else (names, ``unknown``, networks, other spellings) is not found.
+    """
+
+    protocol: Literal["socketmap", "policy"] = field(validator=in_(("socketmap", "policy")))
+    """``socketmap``: socketmap_table(5), which sendmail speaks too. ``policy``: Postfix's policy delegation."""
+    listen: str = field(validator=instance_of(str))
+    """``unix:/absolute/path``, ``inet:127.0.0.1:7777`` or ``inet:[::1]:7777``."""
+    reply: str = field(default="OK", validator=matches_re("[ -~]{1,200}"))
+    """What the mail server is told of an address with a lease."""
+    mode: str = field(default="0600", validator=instance_of(str))
+    """Of a unix socket: who may ask, in octal."""
+    group: str | None = None
+    """Of a unix socket; None is the daemon's own."""
+    allow_remote: bool = False
+    """Lets other machines ask; without it the address has to be of loopback."""
+    address: Callable[[bytes], bytes] | None = None
+    """Undoes the mail server's spelling (``ipv6:2001:db8:9:0:0:0:0:10``); called once a question, must not raise."""
+
+
+@frozen(kw_only=True)
 class Writer:
     """One kind of consumer: how its map is written and which networks it serves without one."""
 
     name: str = field(validator=instance_of(str))
     settings: type[Any] = field(validator=instance_of(type))
     """A frozen attrs class; its fields are the writer's own TOML keys."""
-    open: Callable[[Any], Map]
-    """``open(settings)`` gives the map. It changes nothing on disk.
+    open: Callable[[Any], Map | Lookup]
+    """``open(settings)`` gives the map, or the socket at which the mail server asks. It changes nothing on disk.
 
     Raises ConfigError with one line per problem, each starting with the key (``map: ...``).
     """
@@ -278,6 +302,7 @@ __all__ = [
     "LogParser",
     "LogPattern",
     "LoginEvent",
+    "Lookup",
     "Map",
     "Network",
     "Record",

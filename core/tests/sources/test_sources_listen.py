@@ -19,6 +19,7 @@ import pytest
 from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._match import Matcher
 from pop_before_smtp._record import Layout, Records
+from pop_before_smtp._sockets import identity, make
 from pop_before_smtp._sources import listen, open_sources, problem
 from pop_before_smtp._sources.listen import SocketSource
 from pop_before_smtp._trust import Trust
@@ -195,7 +196,7 @@ async def test_many_records_are_taken_together_while_others_run(path: Path) -> N
 async def test_who_may_send(path: Path) -> None:
     group = grp.getgrgid(os.getegid()).gr_name
     async with Socket(path, mode=0o620, group=group):
-        status = listen._identity(path), os.lstat(path)
+        status = identity(path), os.lstat(path)
         assert stat.S_IMODE(status[1].st_mode) == 0o620
         assert stat.S_ISSOCK(status[1].st_mode)
         assert status[1].st_gid == os.getegid()
@@ -276,11 +277,11 @@ def test_nothing_is_left_of_a_failure(path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "rename", refuse)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 - names only
     with pytest.raises(PermissionError):
-        listen.make(path, 0o600, None)
+        make(path, 0o600, None)
     assert not list(path.parent.iterdir())
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - as above
     with pytest.raises(OSError, match='there is no group "no-such-group"'):
-        listen.make(path, 0o600, "no-such-group")
+        make(path, 0o600, "no-such-group")
 
 
 def test_what_speaks_against_a_socket(path: Path) -> None:
@@ -308,6 +309,6 @@ def test_the_longest_path_can_be_bound(name: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     path = Path("d" * (106 - len(name)), name)
     path.parent.mkdir()
-    with listen.make(path, 0o600, None):
+    with make(path, 0o600, None):
         assert len(os.fsencode(path)) == 107
         assert [each.name for each in path.parent.iterdir()] == [name]

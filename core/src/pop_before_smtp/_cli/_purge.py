@@ -15,6 +15,7 @@ from pop_before_smtp._mapthread import Upkeep
 from pop_before_smtp._replay import replay
 from pop_before_smtp._statefiles import quiet, read_maps
 from pop_before_smtp._statereader import read
+from pop_before_smtp.api import Map
 from pop_before_smtp.errors import MapError, StateError
 
 from ._common import config_option, load, start_log
@@ -57,7 +58,7 @@ def purge(config: Config, clock: Clock) -> None:
         engine = assembly.engine(config, _host.look())
     cleared = read_maps(config.state_dir)
     for outlet, target in zip(engine.outlets, assembly.maps(config), strict=True):
-        if not cleared.get(target.path, True):
+        if isinstance(target, Map) and not cleared.get(target.path, True):
             upkeep = Upkeep(target, outlet.label, 0.0)
             upkeep.take(outlet.changes(), 0.0)
             upkeep.work(clock.now)

@@ -13,10 +13,11 @@ from attrs import evolve
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._config import Config, SourceSettings
 from pop_before_smtp._record import Batch, Checkpoint, Layout, Position, Records
+from pop_before_smtp._sockets import group_problem, path_problem
 from pop_before_smtp._syslogd import doubt
 from pop_before_smtp._trust import Senders, Trust
 
-from . import command, journal, listen, pipe
+from . import command, journal, pipe
 from .command import CommandSource
 from .file import FileSource, check
 from .journal import JournalSource
@@ -109,7 +110,7 @@ def problem(source: SourceSettings, known: Collection[str]) -> str | None:
     if source.command:
         return command.check(source.command)
     if source.listen:
-        return listen.check(source.listen, source.group)
+        return path_problem(source.listen) or group_problem(source.group)
     return _file_problem(source, source.path, known) if source.path and source.name != "stdin" else None
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import grp
 import logging
-import os
 import socket
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from pop_before_smtp._clock import Clock
 from pop_before_smtp._record import Layout, Records
+from pop_before_smtp._sockets import identity, make
 from pop_before_smtp.api import Record
-from pop_before_smtp.maps import check_directory
 
 from .condition import Condition
 from .watch import TICK
@@ -28,8 +24,6 @@ _MANY = 256
 """Records that are taken together."""
 _BUFFER = 4 * 1024 * 1024
 """What the kernel may hold for us, in bytes, where it asks (Linux counts records: net.unix.max_dgram_qlen)."""
-_PATH = 107
-"""The longest path of a socket, in bytes."""
 _PAUSE = 5.0
 """How often a socket that cannot be made is tried again, in seconds."""
 
@@ -72,16 +66,17 @@ class SocketSource(Condition):
         finally:
             if self._socket:
                 self._socket.close()
-                if _identity(self._path) == self._ours:
+                if identity(self._path) == self._ours:
                     self._path.unlink()
 
     def _keep(self) -> None:
         """Make the socket, unless it is there."""
-        if self._socket and _identity(self._path) == self._ours:
+        if self._socket and identity(self._path) == self._ours:
             return
         try:
             made = make(self._path, self._mode, self._group)
-            self._ours = _identity(self._path)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            self._ours = identity(self._path)
         except OSError as error:
             self.up = False
             if not self.problem:
@@ -138,76 +133,6 @@ class SocketSource(Condition):
             for head in self._layout.heads(datagrams, received, live=True)
             if head
         ]
-
-
-def make(path: Path, mode: int, group: str | None) -> socket.socket:
-    """Return a datagram socket at ``path``, which nobody can reach before mode and group are what they are to be.
-
-    Raises:
-        OSError: it cannot be made; something other than an abandoned socket is there.
-    """
-    try:
-        number = None if group is None else grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise OSError(errno.EINVAL, f'there is no group "{group}"') from None
-    _check_abandoned(path)
-    new = path.with_name(("+" if path.name.startswith("~") else "~") + path.name[1:])  # no longer than the path
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        os.fchmod(made.fileno(), 0o600)  # what bind() gives its file
-        new.unlink(missing_ok=True)
-        made.bind(os.fsencode(new))
-        if number is not None:
-            os.chown(new, -1, number)
-        new.chmod(mode)
-        new.rename(path)
-    except BaseException:
-        made.close()
-        new.unlink(missing_ok=True)
-        raise
-    return made
-
-
-def check(path: Path, group: str | None) -> str | None:
-    """Return what speaks against making a socket, for people; None if nothing does."""
-    if len(os.fsencode(path)) > _PATH:
-        return f"{path} is longer than the {_PATH} bytes that a socket's path may have; choose a shorter one"
-    if problem := check_directory(path.parent):
-        return problem
-    if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
-        return f"{path} is no socket and stays as it is; name another path or move it away"
-    if group is not None:
-        try:
-            grp.getgrnam(group)
-        except KeyError:
-            return f'there is no group "{group}"; create it or name another in group'
-    return None
-
-
-def _check_abandoned(path: Path) -> None:
-    """Raise OSError unless nothing is at ``path``, or a socket that nobody listens at any more."""
-    if not os.path.lexists(path):
-        return
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        raise OSError(errno.EEXIST, "is no socket and stays as it is")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(os.fsencode(path))
-        except ConnectionRefusedError:
-            return
-        except OSError as error:
-            raise OSError(error.errno, f"is another program's socket ({error.strerror})") from error
-    raise OSError(errno.EADDRINUSE, "another program listens there")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _cleaned(datagram: bytes) -> bytes:

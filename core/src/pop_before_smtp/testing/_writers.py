@@ -80,6 +80,7 @@ class WriterTests:
     def target(self, directory: Path) -> Iterator[Map]:
         """Give the map, opened but never written."""
         target = self.writer.open(self.settings(directory))
+        assert isinstance(target, Map)
         yield target
         target.close()
 
@@ -222,6 +223,7 @@ class WriterTests:
         put(target, ONE)
         target.path.chmod(0o664)
         again = self.writer.open(self.settings(directory))
+        assert isinstance(again, Map)
         put(again, TWO)
         assert target.path.stat().st_mode & 0o7777 == 0o644
         again.close()
