@@ -20,6 +20,7 @@ PASSWORD = "pw"  # noqa: S105 - of the lab's mail users
 POSTFIX = ("postfix", "postfix-lmdb", "postfix-cdb", "rsyslog")
 DOVECOT = ("dovecot-imapd", "dovecot-pop3d", "ssl-cert")
 COURIER = ("courier-imap", "courier-pop")
+EXIM = ("exim4-daemon-light", "exim4-config")
 
 MAIN_CF = """
 compatibility_level = 3.6
@@ -110,6 +111,36 @@ def start_courier(lab: Lab) -> None:
         for d in /usr/sbin/imapd imapd-ssl pop3d pop3d-ssl; do $d start; done
     """)
     eventually(lambda: listening(lab, 110, 143, 993, 995), within=20)
+
+
+def exim_with(hostlist: str, acl: str) -> str:
+    """Return a whole configuration around these two parts."""
+    return f"""
+primary_hostname = mx.test.example
+domainlist local_domains = mx.test.example
+acl_smtp_rcpt = acl_check_rcpt
+{hostlist}
+begin acl
+{acl}
+"""
+
+
+def start_exim(lab: Lab, settings: str, own: dict[int, str]) -> None:
+    """Start Debian's Exim, changed only as by debconf, and one with a configuration of its own at each of other ports.
+
+    Args:
+        lab: where to.
+        settings: lines for ``update-exim4.conf.conf``, the last of which count.
+        own: port and configuration.
+    """
+    usual = "dc_eximconfig_configtype='internet'\ndc_local_interfaces=''\ndc_other_hostnames='mx.test.example'\n"
+    with lab.path("/etc/exim4/update-exim4.conf.conf").open("a") as file:
+        file.write(usual + settings)
+    lab.sh("update-exim4.conf; install -d -o Debian-exim /run/exim4; exim4 -bd")
+    for port, text in own.items():
+        lab.write(f"/etc/exim4/own-{port}.conf", text)
+        lab.sh(f"exim4 -C /etc/exim4/own-{port}.conf -bd -oX {port} -oP /run/exim4/{port}.pid")
+    eventually(lambda: listening(lab, 25, *own), within=20)
 
 
 def listening(lab: Lab, *ports: int) -> bool:
