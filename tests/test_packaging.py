@@ -39,13 +39,24 @@ BindReadOnlyPaths={paths}
 StandardOutput=append:/run/pop-before-smtp.log
 StandardError=append:/run/pop-before-smtp.log
 """
-CONFIG = """
+CONFIG = (
+    """
 plugins = ["dovecot", "postfix"]
 [[source]]
 path = "/var/log/mail.log"
-""" + "".join(
-    f'[[writer]]\nuse = "postfix"\nmap = "{kind}:/var/lib/pop-before-smtp/{kind}"\n'
-    for kind in ("lmdb", "cdb", "hash", "btree")
+"""
+    + "".join(
+        f'[[writer]]\nuse = "postfix"\nmap = "{kind}:/var/lib/pop-before-smtp/{kind}"\n'
+        for kind in ("lmdb", "cdb", "hash", "btree")
+    )
+    + """
+[[writer]]
+use = "postfix"
+map = "socketmap:unix:/var/spool/postfix/pop-before-smtp/relay"
+[[writer]]
+use = "postfix"
+map = "socketmap:inet:127.0.0.1:7777"
+"""
 )
 LOGIN = "dovecot: imap-login: Login: user=<ann>, method=PLAIN, rip=203.0.113.5, lip=198.51.100.1, mpid=7, session=<a>"
 LAB_UNIT = """
@@ -63,6 +74,7 @@ STEPS = f"""
 unit=pop-before-smtp.service
 program=/opt/pop-before-smtp/bin/pop-before-smtp
 show() {{ systemctl show --value --property="$1" $unit; }}
+ask() {{ postmap -q 203.0.113.5 "socketmap:$1:x"; }}
 look() {{ echo "$1: $(show Result) $(show ActiveState)"; }}
 leases() {{ $program list --json | tr -d ' \\n' | grep -o '"address":"[^"]*"' | sort -u; }}
 eventually() {{ for _ in $(seq 100); do "$@" && return; sleep 0.2; done; echo "never: $*"; }}
@@ -71,6 +83,9 @@ up_again() {{ [ "$(show NRestarts) $(show ActiveState)" = "1 active" ]; }}
 systemctl start $unit; look start
 echo "$(date --iso-8601=seconds) mx {LOGIN}" >> /var/log/mail.log
 eventually leases
+eventually ask unix:/var/spool/postfix/pop-before-smtp/relay
+eventually ask inet:127.0.0.1:7777
+stat -c '%a %U %n' /var/spool/postfix/pop-before-smtp/relay
 systemctl reload $unit; sleep 1; look reload
 systemctl kill --signal=KILL $unit; eventually up_again; look killed
 leases
@@ -82,6 +97,9 @@ stat -c '%a %U %n' /var/lib/pop-before-smtp/*
 SAID = """
 start: success active
 "address":"203.0.113.5"
+OK
+OK
+666 pop-before-smtp /var/spool/postfix/pop-before-smtp/relay
 reload: success active
 killed: success active
 "address":"203.0.113.5"
@@ -124,9 +142,10 @@ def test_units_are_right(installed: Lab) -> None:
 @pytest.mark.system
 def test_user_and_folders(installed: Lab) -> None:
     assert "adm" in installed.run("id", "-nG", "pop-before-smtp").stdout.split()
-    folders = installed.run("stat", "-c", "%a %U:%G", "/var/lib/pop-before-smtp", "/var/lib/pop-before-smtp/state")
+    paths = [f"/var/lib/{folder}" for folder in ("pop-before-smtp", "pop-before-smtp/state")]
+    folders = installed.run("stat", "-c", "%a %U:%G", *paths, "/var/spool/postfix/pop-before-smtp")
     owner = "pop-before-smtp:pop-before-smtp"
-    assert folders.stdout.splitlines() == [f"755 {owner}", f"750 {owner}"]
+    assert folders.stdout.splitlines() == [f"755 {owner}", f"750 {owner}", "710 pop-before-smtp:postfix"]
 
 
 @pytest.mark.system

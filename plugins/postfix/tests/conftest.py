@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pop_before_smtp_postfix import _commands
 
-TYPES = "btree cdb cidr environ fail hash inline lmdb memcache proxy regexp static tcp texthash unix"
+TYPES = "btree cdb cidr environ fail hash inline lmdb memcache proxy regexp socketmap static tcp texthash unix"
 
 
 class FakePostfix:

@@ -11,6 +11,7 @@ import pytest
 from pop_before_smtp.api import Changes
 from pop_before_smtp.maps.cdb import CdbMap
 from pop_before_smtp_postfix import Settings, pop_before_smtp_writers
+from pop_before_smtp_postfix._netblocks import netblocks
 
 (WRITER,) = pop_before_smtp_writers()
 OURS = "lmdb:/var/lib/pop-before-smtp/relay"
@@ -164,6 +165,23 @@ class TestTables:
         entries, warned = read("hash:/etc/nets 192.0.2.1")
         assert entries == ["192.0.2.1/32"]
         assert "more than 10,000" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "spelt"),
+    [
+        ("socketmap:unix:/var/spool/postfix/pbs/relay", "socketmap:unix:pbs/relay:x"),
+        ("socketmap:unix:/run/pbs/relay", "socketmap:unix:/run/pbs/relay:x"),
+        ("socketmap:inet:127.0.0.1:7777", "socketmap:inet:127.0.0.1:7777:x"),
+        ("policy:unix:/var/spool/postfix/pbs/policy", "{ unix:pbs/policy, default_action=DUNNO }"),
+    ],
+)
+def test_sockets_are_found_in_every_spelling(fake_postfix: Any, table: str, spelt: str) -> None:
+    fake_postfix.say(P=f"25/inet/smtpd_relay_restrictions = check_x {spelt}, reject\n")
+    assert list(netblocks(Settings(map=table)))
+    fake_postfix.say(P="25/inet/smtpd_relay_restrictions = reject\n")
+    with pytest.warns(UserWarning, match="leases do not count there"):
+        assert list(netblocks(Settings(map=table)))
 
 
 def test_services_with_settings_of_their_own_are_reported(read: Read, fake_postfix: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pop_before_smtp.api import Lookup
 from pop_before_smtp.errors import ConfigError
 from pop_before_smtp_postfix import Settings, pop_before_smtp_writers
 
@@ -39,6 +40,16 @@ class TestOpen:
         assert target.rewrites is (kind != "lmdb")
         assert not target.networks
 
+    def test_sockets(self) -> None:
+        asked = WRITER.open(Settings(map="socketmap:unix:/run/x/relay"))
+        assert asked == Lookup(protocol="socketmap", listen="unix:/run/x/relay", reply="OK", mode="0666")
+        policy = Settings(map="policy:unix:/run/x/relay", value="permit", mode="0660", group="postfix")
+        assert WRITER.open(policy) == Lookup(
+            protocol="policy", listen="unix:/run/x/relay", reply="permit", mode="0660", group="postfix"
+        )
+        remote = WRITER.open(Settings(map="socketmap:inet:0.0.0.0:7777", allow_remote=True))
+        assert (remote.listen, remote.allow_remote) == ("inet:0.0.0.0:7777", True)
+
     @pytest.mark.parametrize(
         ("table", "says"),
         [
@@ -62,6 +73,30 @@ class TestOpen:
         assert problem.startswith("map: ")
         assert says in problem
         assert "\n" not in problem
+
+    @pytest.mark.parametrize(
+        ("table", "says"),
+        [
+            ("socketmap:unix:/run/x/relay:pop-before-smtp", "leave out the name behind the socket (:pop-before-smtp)"),
+            ("policy:unix:/run/x/relay:x", "leave out the name"),
+        ],
+    )
+    def test_wrong_socket(self, table: str, says: str) -> None:
+        (problem,) = problems(map=table)
+        assert problem.startswith("map: ")
+        assert says in problem
+
+    @pytest.mark.parametrize(
+        ("keys", "wrong"),
+        [
+            ({"map": "cdb:/srv/relay", "mode": "0660", "group": "x", "allow_remote": True}, "mode group allow_remote"),
+            ({"map": "socketmap:inet:127.0.0.1:7777", "mode": "0660", "group": "x"}, "mode group"),
+            ({"map": "policy:unix:/run/x/relay", "allow_remote": True}, "allow_remote"),
+            ({"map": "policy:unix:/run/x/relay", "value": "DUNNO"}, "value"),
+        ],
+    )
+    def test_keys_that_are_of_no_use(self, keys: dict[str, Any], wrong: str) -> None:
+        assert [line.partition(":")[0] for line in problems(**keys)] == wrong.split()
 
     @pytest.mark.parametrize("value", ["OK", "ok", "RELAY", "relay", "PERMIT", "permit", "1", "250"])
     def test_values_that_permit(self, value: str) -> None:
@@ -89,7 +124,12 @@ class TestOpen:
 
 @pytest.mark.parametrize(
     ("table", "says"),
-    [("lmdb:/srv/relay", "postfix-lmdb"), ("cdb:/srv/relay", "postfix-cdb"), ("btree:/srv/r", "hash")],
+    [
+        ("lmdb:/srv/relay", "postfix-lmdb"),
+        ("cdb:/srv/relay", "postfix-cdb"),
+        ("btree:/srv/r", "hash"),
+        ("socketmap:unix:/srv/r", "hash"),
+    ],
 )
 def test_table_type_that_postfix_lacks(fake_postfix: Any, table: str, says: str) -> None:
     fake_postfix.say(m="hash\nstatic\n")

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 from pop_before_smtp.api import Writer, hookimpl
 
-from ._maps import Settings, defaults, open_map
+from ._lookups import open_writer
+from ._maps import Settings, defaults
 from ._netblocks import netblocks
 
 
 @hookimpl
 def pop_before_smtp_writers() -> Iterator[Writer]:
     """Yield the writer ``postfix``."""
-    yield Writer(name="postfix", settings=Settings, open=open_map, netblocks=netblocks, defaults=defaults)
+    yield Writer(name="postfix", settings=Settings, open=open_writer, netblocks=netblocks, defaults=defaults)
 
 
 __all__ = ["Settings", "pop_before_smtp_writers"]

@@ -22,11 +22,20 @@ class Settings:
     """The writer's own keys in a ``[[writer]]``."""
 
     map: str
-    """The table as main.cf spells it: ``type:/absolute/path`` without the suffix of the file."""
+    """The table as main.cf spells it: ``type:/absolute/path`` without the suffix of the file.
+
+    Or a socket that Postfix asks at: ``socketmap:`` or ``policy:``, then ``unix:/absolute/path`` or ``inet:HOST:PORT``.
+    """
     value: str = "OK"
     """What Postfix finds under every key, an action of access(5) that permits."""
     config_directory: str = ""
     """Where main.cf is, for a machine with several instances of Postfix."""
+    mode: str | None = None
+    """Of a unix socket: who may ask, in octal."""
+    group: str | None = None
+    """Of a unix socket; None is the daemon's own."""
+    allow_remote: bool = False
+    """Other machines may ask at an inet socket."""
 
 
 @frozen
@@ -60,7 +69,7 @@ def open_map(settings: Settings) -> Map:
     Raises:
         ConfigError: Postfix could not use it, or we could not write it.
     """
-    problems = [*_map_problems(settings), *_other_problems(settings)]
+    problems = [*_map_problems(settings), *other_problems(settings), *_socket_problems(settings)]
     if problems:
         raise ConfigError(*problems)
     kind, path = split(settings.map)
@@ -112,7 +121,7 @@ def _map_problems(settings: Settings) -> Iterator[str]:
     if missing := _import_problem(kind):
         yield f"map: {missing}"
     if not settings.config_directory or Path(settings.config_directory, "main.cf").is_file():
-        yield from _offer_problems(kind, settings)
+        yield from offer_problems(kind, settings)
 
 
 def _not_a_table(text: str) -> str:
@@ -122,7 +131,10 @@ def _not_a_table(text: str) -> str:
         return f"running smtpd processes do not notice changes of {kind} tables; use one of {known}"
     if kind == "proxy":
         return f"leave out proxy: here ({path}); main.cf may have it"
-    return f"{text!r} is none of the tables {known}; write for example lmdb:/var/lib/pop-before-smtp/relay"
+    return (
+        f"{text!r} is none of the tables {known}, nor socketmap or policy;"
+        " write for example lmdb:/var/lib/pop-before-smtp/relay"
+    )
 
 
 def _import_problem(kind: str) -> str | None:
@@ -133,7 +145,8 @@ def _import_problem(kind: str) -> str | None:
     return None
 
 
-def _offer_problems(kind: str, settings: Settings) -> Iterator[str]:
+def offer_problems(kind: str, settings: Settings) -> Iterator[str]:
+    """Yield the problem, if Postfix does not have this type of table."""
     try:
         offered = _offered(settings.config_directory)
     except CommandError as error:
@@ -141,12 +154,19 @@ def _offer_problems(kind: str, settings: Settings) -> Iterator[str]:
         return
     if kind not in offered:
         others = ", ".join(other for other in TABLES if other in offered) or "none of ours"
-        package = TABLES[kind].package
+        package = TABLES[kind].package if kind in TABLES else ""
         install = f"install the package {package} (Debian), or " if package else ""
         yield f"map: this Postfix has no {kind} tables; {install}use what it has: {others}"
 
 
-def _other_problems(settings: Settings) -> Iterator[str]:
+def _socket_problems(settings: Settings) -> Iterator[str]:
+    given = {"mode": settings.mode, "group": settings.group, "allow_remote": settings.allow_remote or None}
+    keys = (key for key, value in given.items() if value is not None)
+    yield from (f"{key}: only a socket has it, as socketmap: and policy: do; remove it" for key in keys)
+
+
+def other_problems(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the keys that maps and sockets have."""
     if not _PERMITS.fullmatch(settings.value):
         yield f"value: {settings.value!r} does not permit anything; use OK, RELAY, PERMIT or a number (access(5))"
     where = settings.config_directory

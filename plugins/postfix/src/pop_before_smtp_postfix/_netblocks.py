@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pop_before_smtp.api import Network
 
 from ._commands import CommandError, ask
+from ._lookups import needle
 from ._maps import Settings
 from ._patterns import UnlistableError, network, patterns
 from ._tables import members
@@ -71,7 +72,7 @@ def _report_services(settings: Settings) -> None:
         service, _, parameter = name.rpartition("/")
         if parameter == "mynetworks":
             _warn(f"master.cf: {service} has its own mynetworks ({value}), which is not looked at")
-        elif settings.map not in value:
+        elif needle(settings) not in value:
             _warn(f"master.cf: {service} has its own {parameter} without {settings.map}: leases do not count there")
 
 
