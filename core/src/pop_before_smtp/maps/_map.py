@@ -12,7 +12,7 @@ from typing import ClassVar
 from pop_before_smtp.api import Changes, Map
 from pop_before_smtp.errors import MapError
 
-from ._files import beside, create, permit, replacement, sync
+from ._files import beside, permit, replacement, sync
 from ._keys import check_key
 
 Item = tuple[bytes, bytes]
@@ -42,6 +42,7 @@ class FileMap(Map):
         self._mode = mode
         self._empty = beside(path, "empty")
         self._prepared = False  # the empty map lies beside the map
+        self._stale = False  # but what always stays in the map has changed since
         self._cleared = False  # it took the map's place, and nothing was written since
         self._size: int | None = None  # keys in the map; None: unknown, so the next write builds it anew
 
@@ -56,6 +57,10 @@ class FileMap(Map):
     def items(self, keys: AbstractSet[str]) -> Iterable[Item]:
         """Return all that the file holds; override it for two spellings of a key or for rules that always stay."""
         return map(self.item, keys)
+
+    def refresh(self) -> bool:
+        """Look, before each write, at what always stays in the file; True if it has changed since the last look."""
+        return False
 
     def update(self, changes: Changes) -> bool:  # noqa: ARG002 - for formats that can
         """Change the file that is there; False where it has to be built anew."""
@@ -75,7 +80,9 @@ class FileMap(Map):
         known = size is not None and size + len(changes.added) - len(changes.removed) == len(changes.current)
         self._check(changes.added if known else changes.current)
         with self._reported("write"):
-            self._prepare()
+            self._stale = self.refresh() or self._stale
+            if self._stale or not self._prepared:
+                self._prepare()
             if not (known and self.update(changes)):
                 self.replace(changes.current)
         self._size, self._cleared = len(changes.current), False
@@ -87,7 +94,8 @@ class FileMap(Map):
             return
         self.release()
         with self._reported("clear"):
-            self._prepare()
+            if not self._prepared:
+                self._prepare()
             with suppress(OSError):
                 permit(self._empty, self.path, self._mode)
             self._empty.replace(self.path)
@@ -102,17 +110,9 @@ class FileMap(Map):
             self._empty.unlink(missing_ok=True)
 
     def _prepare(self) -> None:
-        if self._prepared:
-            return
-        try:
-            create(self._empty)
-            self.build(self._empty, self.items(frozenset()))
-            sync(self._empty)
-        except BaseException:
-            with suppress(OSError):
-                self._empty.unlink(missing_ok=True)
-            raise
-        self._prepared = True
+        with replacement(self._empty, 0o600) as new:
+            self.build(new, self.items(frozenset()))
+        self._prepared, self._stale = True, False
 
     def _check(self, keys: AbstractSet[str]) -> None:
         for key in keys:
