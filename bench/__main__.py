@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-MODULES = ("match", "latency", "leases", "state", "growth")
+MODULES = ("match", "latency", "leases", "state", "growth", "lookup")
 
 
 def main() -> None:

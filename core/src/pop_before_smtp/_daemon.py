@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -386,6 +387,8 @@ async def serve(
             running.stop(wanted)
 
     sys.setswitchinterval(_SWITCH)
+    gc.collect()
+    gc.freeze()  # what is there by now stays: to look through it again and again would hold the loop for 15 ms each
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
