@@ -102,7 +102,9 @@ def pipelined() -> float:
 
 def busy() -> tuple[list[float], float]:
     """Return the times of answers in ms while the log is read, and how long that took in seconds."""
-    due, times, rest = [], [], 0
+    due: list[float] = []
+    times: list[float] = []
+    rest = 0
     with daemon(log()) as (connection, notify):
         start = time.perf_counter()
         looked = start
