@@ -157,10 +157,10 @@ class Lab:
             install = [*apt, "--no-install-recommends", "-o", "Dpkg::Options::=--force-confnew", "install", *packages]
             environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "PATH": PATH}
             try:
-                _run([*self._enter("--mount", "--pid"), *install], env=environment)
+                _run([*self._enter("--mount", "--pid", "--uts"), *install], env=environment)
             except LabError:  # old lists name packages that are gone
-                _run([*self._enter("--mount", "--pid"), *apt, "update"], env=environment)
-                _run([*self._enter("--mount", "--pid"), *install], env=environment)
+                _run([*self._enter("--mount", "--pid", "--uts"), *apt, "update"], env=environment)
+                _run([*self._enter("--mount", "--pid", "--uts"), *install], env=environment)
         self.write("/etc/hosts", HOSTS)
         self.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lab import Lab, LabError, eventually
 
 STATE = "/var/lib/pop-before-smtp"
@@ -21,6 +23,7 @@ POSTFIX = ("postfix", "postfix-lmdb", "postfix-cdb", "rsyslog")
 DOVECOT = ("dovecot-imapd", "dovecot-pop3d", "ssl-cert")
 COURIER = ("courier-imap", "courier-pop")
 EXIM = ("exim4-daemon-light", "exim4-config")
+SENDMAIL = ("sendmail-bin", "sendmail-cf", "m4", "make")
 
 MAIN_CF = """
 compatibility_level = 3.6
@@ -141,6 +144,41 @@ def start_exim(lab: Lab, settings: str, own: dict[int, str]) -> None:
         lab.write(f"/etc/exim4/own-{port}.conf", text)
         lab.sh(f"exim4 -C /etc/exim4/own-{port}.conf -bd -oX {port} -oP /run/exim4/{port}.pid")
     eventually(lambda: listening(lab, 25, *own), within=20)
+
+
+SENDMAIL_MC = """include(`/usr/share/sendmail/cf/m4/cf.m4')dnl
+OSTYPE(`debian')dnl
+define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')dnl
+define(`confTO_IDENT', `0')dnl
+define(`confPID_FILE', `/run/sendmail-{port}.pid')dnl
+FEATURE(`no_default_msa')dnl
+FEATURE(`use_cw_file')dnl
+FEATURE(`accept_unresolvable_domains')dnl
+DAEMON_OPTIONS(`Family=inet, Addr=198.51.100.1, Port={port}')dnl
+DAEMON_OPTIONS(`Family=inet6, Addr=2001:db8:5::1, Port={port}')dnl
+{lines}MAILER(`local')dnl
+MAILER(`smtp')dnl
+"""
+
+
+def start_sendmail(lab: Lab, lines: dict[int, str], named: Iterable[str]) -> None:
+    """Start a sendmail at each port, with lines of its own before the mailers.
+
+    Args:
+        lab: where to.
+        lines: port and what its sendmail.mc has beside the usual.
+        named: the addresses that have a name; of others sendmail says 450, not 550.
+    """
+    with lab.path("/etc/hosts").open("a") as file:
+        file.writelines(f"{address} client{number}.example\n" for number, address in enumerate(named))
+    lab.write("/etc/mail/service.switch", "hosts\tfiles\naliases\tfiles\npasswd\tfiles\n")
+    lab.write("/etc/mail/local-host-names", "mx.test.example\n")
+    lab.sh("mkdir -p /var/lib/sendmail/host_status")
+    for port, text in lines.items():
+        lab.write(f"/etc/mail/{port}.mc", SENDMAIL_MC.format(port=port, lines=text))
+        cf = f"/etc/mail/{port}.cf"
+        lab.sh(f"m4 /etc/mail/{port}.mc > {cf}; sendmail -C {cf} -bd")
+    eventually(lambda: listening(lab, *lines), within=20)
 
 
 def listening(lab: Lab, *ports: int) -> bool:
