@@ -23,6 +23,7 @@ POSTFIX = ("postfix", "postfix-lmdb", "postfix-cdb", "rsyslog")
 DOVECOT = ("dovecot-imapd", "dovecot-pop3d", "ssl-cert")
 COURIER = ("courier-imap", "courier-pop")
 EXIM = ("exim4-daemon-light", "exim4-config")
+OPENSMTPD = ("opensmtpd",)
 SENDMAIL = ("sendmail-bin", "sendmail-cf", "m4", "make")
 
 MAIN_CF = """
@@ -179,6 +180,24 @@ def start_sendmail(lab: Lab, lines: dict[int, str], named: Iterable[str]) -> Non
         cf = f"/etc/mail/{port}.cf"
         lab.sh(f"m4 /etc/mail/{port}.mc > {cf}; sendmail -C {cf} -bd")
     eventually(lambda: listening(lab, *lines), within=20)
+
+
+def opensmtpd_with(rules: str) -> str:
+    """Return a whole smtpd.conf with these lines behind the rule for local mail."""
+    return f"""
+listen on 198.51.100.1 port 25
+listen on 2001:db8:5::1 port 25
+table aliases {{ postmaster = root }}
+action "local" mbox alias <aliases>
+match from any for domain "mx.test.example" action "local"
+{rules}
+"""
+
+
+def start_opensmtpd(lab: Lab) -> None:
+    """Start OpenSMTPD with the smtpd.conf that is there."""
+    lab.sh("smtpd")
+    eventually(lambda: listening(lab, 25), within=20)
 
 
 def listening(lab: Lab, *ports: int) -> bool:
