@@ -184,9 +184,10 @@ def test_a_rule_with_conditions_is_a_rule(read: Read) -> None:
 def test_without_a_configuration_only_loopback_is_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_netblocks, "CONFIG_FILES", ("/nowhere/smtpd.conf",))
     assert WRITER.netblocks
-    with pytest.warns(UserWarning, match=r"/nowhere/smtpd\.conf cannot be read"):
-        found = list(WRITER.netblocks(Settings(map=MAP)))
-    assert [str(network) for network, _ in found] == LOOPBACK
+    for file, says in (("", "OpenSMTPD is not installed"), ("/gone/smtpd.conf", r"/gone/smtpd\.conf cannot be read")):
+        with pytest.warns(UserWarning, match=says):
+            found = list(WRITER.netblocks(Settings(map=MAP, config_file=file)))
+        assert [str(network) for network, _ in found] == LOOPBACK
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ class UnlistableError(Exception):
 
 def netblocks(settings: Settings) -> Iterator[tuple[Network, bool]]:
     """Yield (network, permitted) in the order of the rules for every recipient; the first match wins."""
-    file = _config_file(settings)
     try:
+        file = _config_file(settings)
         config = read(file)
     except ConfigurationError as error:
         _warn(f"only loopback counts as permitted: {error}")
@@ -59,8 +59,10 @@ def netblocks(settings: Settings) -> Iterator[tuple[Network, bool]]:
 
 
 def _config_file(settings: Settings) -> Path:
-    usual = (Path(file) for file in CONFIG_FILES)
-    return Path(settings.config_file or next(filter(Path.exists, usual), CONFIG_FILES[0]))
+    files = [settings.config_file] if settings.config_file else filter(os.path.exists, CONFIG_FILES)
+    for file in files:
+        return Path(file)
+    raise ConfigurationError("OpenSMTPD is not installed, or else name its smtpd.conf in config_file")
 
 
 def _report_table(config: Configuration, settings: Settings, file: Path) -> None:
