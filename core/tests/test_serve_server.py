@@ -365,6 +365,17 @@ def test_a_reload_keeps_the_sockets_that_are_wanted_again(path: Path) -> None:
     run(story())
 
 
+def test_where_few_files_may_be_open_fewer_connections_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1500))
+    set_to = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    assert server._room(2) == 500
+    assert set_to == [(1500, 1500)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert server._room(2) == 2500
+    assert len(set_to) == 1
+
+
 def test_room_is_made_for_all_connections(path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lookup = Lookup(protocol="socketmap", listen=f"unix:{path}")

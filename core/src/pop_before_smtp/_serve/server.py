@@ -110,6 +110,7 @@ class Server:
     def close(self) -> None:
         """Stop listening, end all connections and remove the socket."""
         if self._listening:
+            _log.info("%s: %d questions answered", self._lookup.listen, self.questions)
             self._listening.close()
             if self._path and identity(self._path) == self._ours:
                 self._path.unlink(missing_ok=True)
