@@ -110,8 +110,8 @@ def test_purge_ends_the_leases_of_a_killed_daemon(lab: Lab, daemon: Daemon, addr
     assert time.monotonic() < login + GRACE, "too slow a machine to tell"
     time.sleep(max(0.0, login + GRACE + 0.2 - time.monotonic()))
     assert asked(lab, client) == 250  # nobody is there to end it
-    user, group = re.findall(r"=(\w+)$", DROP_IN, re.MULTILINE)
-    unit = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs"]
+    keys = dict(re.findall(r"^(\w+)=(\w+)$", DROP_IN, re.MULTILINE))
+    unit = ["setpriv", f"--reuid={keys['User']}", f"--regid={keys['Group']}", "--clear-groups", "--no-new-privs"]
     unit += ["--bounding-set=-all", "--inh-caps=-all"]
     lab.run(*unit, PROGRAM, "purge", "-c", daemon.config)
     assert asked(lab, client) == 550
