@@ -131,8 +131,8 @@ def test_no_file_is_too_long() -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("example", EXAMPLES, ids=name)
 def test_examples_pass_check_beside_postfix(dovecot_lab: Lab, example: Path) -> None:
-    for log in re.findall(r'^path = "(/.*)"', example.read_text(), re.MULTILINE):
-        dovecot_lab.sh(f"touch {log}")
+    for file in re.findall(r'^(?:path|rules) = "(/.*)"', example.read_text(), re.MULTILINE):
+        dovecot_lab.sh(f"touch {file}")
     for program in re.findall(r'^command = \["(\w+)"', example.read_text(), re.MULTILINE):
         dovecot_lab.sh(f"command -v {program} || ln -s true /usr/bin/{program}")
     for socket in re.findall(r'^listen = "(/.*)/', example.read_text(), re.MULTILINE):

@@ -22,7 +22,7 @@ _RULE = re.compile(rb"(.*?):(?=allow|deny)(.*)", re.DOTALL)
 _WHAT = re.compile(rb"(allow|deny)((?:,[^=]*=(.)(?:(?!\3).)*\3)*)", re.DOTALL)
 _VARIABLE = re.compile(rb",([^=]*=)(.)((?:(?!\2).)*)\2", re.DOTALL)
 _NUMBER = re.compile(rb"[0-9]{0,9}")
-_IPV6 = re.compile(rb"[0-9A-Fa-f:.]*")
+_IPV6 = re.compile(rb"(?:[^:]*@)?[0-9A-Fa-f:.]*")
 _BLANKS = b" \t\n"
 
 
@@ -108,7 +108,7 @@ def _rule(line: bytes) -> Iterator[tuple[bytes, bytes]]:
     if not (parts := _RULE.fullmatch(text)):
         raise RulesError(f"neither allow nor deny behind the address in {_show(text)}")
     address, instructions = parts.groups()
-    if b":" in address and not (b"@" in address or b"=" in address or _IPV6.fullmatch(address)):
+    if b":" in address and not _IPV6.fullmatch(address):
         raise RulesError(f"{_show(address)} is no address")
     value = _value(instructions)
     for key in _keys(address):

@@ -53,5 +53,5 @@ PARSER = LogParser(
         ),
     ],
     detect=("/home/vpopmail/bin/vchkpw", "/var/vpopmail/bin/vchkpw", "/usr/local/vpopmail/bin/vchkpw"),
-    units=("qmail*.service", "svscan.service", "daemontools.service", "runit.service"),
+    units=("qmail.service", "qmail-pop3d.service", "svscan.service", "daemontools.service", "runit.service"),
 )
