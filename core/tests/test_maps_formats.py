@@ -128,10 +128,10 @@ class TestFileMap:
 
     def test_leftovers_of_a_killed_writer_go(self, tmp_path: Path, kind: type[FileMap]) -> None:
         for purpose in ("new", "empty"):
-            (tmp_path / f".map.{purpose}").write_bytes(b"half a file")
+            (tmp_path / f".map.{purpose}~").write_bytes(b"half a file")
         target = kind(tmp_path / "map")
         fill(target, KEYS)
-        assert {path.name for path in tmp_path.iterdir()} == {"map", ".map.empty"}
+        assert {path.name for path in tmp_path.iterdir()} == {"map", ".map.empty~"}
         target.clear()
         fill(target, KEYS)
         target.close()

@@ -50,7 +50,7 @@ for kill in range(kills):
     if kill:
         check(kill)
 left = {file.name for file in path.parent.iterdir()}
-assert left <= {path.name, f".{path.name}.new", f".{path.name}.empty"}, left
+assert left <= {path.name, f".{path.name}.new~", f".{path.name}.empty~"}, left
 """
 
 

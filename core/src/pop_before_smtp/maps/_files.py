@@ -31,8 +31,11 @@ def check_directory(directory: Path) -> str | None:
 
 
 def beside(path: Path, purpose: str) -> Path:
-    """Name the hidden neighbour of a file, always the same: what a killed writer left is found again."""
-    return path.with_name(f".{path.name}.{purpose}")
+    """Name the hidden neighbour of a file, always the same: what a killed writer left is found again.
+
+    It ends in ``~``, which Courier and others leave out when they read all files of a directory.
+    """
+    return path.with_name(f".{path.name}.{purpose}~")
 
 
 def create(path: Path) -> None:
