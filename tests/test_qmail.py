@@ -28,7 +28,8 @@ pytestmark = pytest.mark.system
 
 Address = Callable[[int], str]
 PAGE = (CHECKOUT / "docs/mta-qmail.md").read_text()
-CONFIG, RULES, SERVICE, _RELOAD, INSIDE = re.findall(r"^```\w*\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[:5]
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+CONFIG, RULES, SERVICE, _RELOAD, INSIDE, _OUTSIDE, BY_HAND = BLOCKS
 CDB = f"{STATE}/tcp.smtp.cdb"
 FRIEND, FOE = "203.0.113.201", "203.0.113.66"
 """A client that may relay without a login, and one that may not connect."""
@@ -200,6 +201,8 @@ def test_without_the_file_nobody_relays_and_mail_arrives(lab: Lab, daemon: Daemo
     daemon.stop()
     lab.sh(f"rm {CDB}")
     assert [asked(lab, FRIEND), asked(lab, address(4), recipient=LOCAL)] == [553, 250]
+    lab.sh(BY_HAND)
+    assert asked(lab, FRIEND) == 250
     daemon.start()
     assert asked(lab, FRIEND) == 250
 

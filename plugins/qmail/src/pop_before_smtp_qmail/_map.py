@@ -91,8 +91,10 @@ class TcpserverMap(CdbMap):
 
 def spellings(address: str) -> tuple[str, ...]:
     """Return how tcpserver may spell a canonical address: it shortens a single zero of IPv6, too."""
+    if "." in address or "::" in address:
+        return (address,)
     groups = address.split(":")
-    if len(groups) == 1 or "" in groups or "0" not in groups:
+    if "0" not in groups:
         return (address,)
     at = groups.index("0")
     return ":".join(groups[:at]) + "::" + ":".join(groups[at + 1 :]), address

@@ -38,6 +38,8 @@ class Rules:
     """All keys and values in order, as tcprules writes them; a range is many keys."""
     first: dict[bytes, bytes] = field(init=False)
     """The values that count."""
+    _beginnings: dict[bytes, bytes] = field(init=False)
+    _lengths: tuple[int, ...] = field(init=False)
 
     @first.default
     def _first(self) -> dict[bytes, bytes]:
@@ -45,6 +47,14 @@ class Rules:
         for key, value in self.items:
             found.setdefault(key, value)
         return found
+
+    @_beginnings.default
+    def _of_networks(self) -> dict[bytes, bytes]:
+        return {key: value for key, value in self.first.items() if key.endswith((b".", b":"))}
+
+    @_lengths.default
+    def _longest_first(self) -> tuple[int, ...]:
+        return tuple(sorted({len(key) for key in self._beginnings}, reverse=True))
 
     def wider(self, key: bytes) -> bytes | None:
         """Return what counts for an address that has no rule of its own, names and users left aside.
@@ -56,8 +66,8 @@ class Rules:
             The variables to set, empty where no rule fits; None for a network that is denied. Where only the default
             denies, that is for everybody who is not listed, so it does not count for who is to be.
         """
-        for end in range(len(key) - 1, 0, -1):
-            if key[end - 1] in b".:" and (value := self.first.get(key[:end])) is not None:
+        for length in self._lengths:
+            if (value := self._beginnings.get(key[:length])) is not None:
                 return None if denies(value) else value
         value = self.first.get(b"", b"")
         return b"" if denies(value) else value
