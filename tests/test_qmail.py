@@ -157,17 +157,18 @@ def test_rules_that_change_count_from_the_next_write_on(lab: Lab, daemon: Daemon
 
 
 def test_wrong_rules_stop_no_mail(lab: Lab, daemon: Daemon, address: Address) -> None:
+    """Nothing is granted any more, until they are mended."""
     client = address(6)
-    logged_in(lab, client)
-    eventually(lambda: asked(lab, client) == 250)
     lab.write("/etc/tcp.smtp", "127.:allow\n10.:alow\n")
     done = daemon.command("check", check=False)
     assert done.returncode == 78
     assert "writer[0].rules: /etc/tcp.smtp, line 2: neither allow nor deny" in done.stderr
-    eventually(lambda: "/etc/tcp.smtp, line 2" in daemon.log(), within=GRACE + 3)
-    assert [asked(lab, FRIEND), asked(lab, client, recipient=LOCAL)] == [250, 250]
+    logged_in(lab, client)
+    eventually(lambda: "/etc/tcp.smtp, line 2" in daemon.log())
+    assert [asked(lab, FRIEND), asked(lab, client), asked(lab, client, recipient=LOCAL)] == [250, 553, 250]
     lab.write("/etc/tcp.smtp", RULES)
-    eventually(lambda: asked(lab, client) == 553, within=8)
+    logged_in(lab, client)
+    eventually(lambda: asked(lab, client) == 250, within=8)
 
 
 def test_purge_ends_the_leases_of_a_killed_daemon(lab: Lab, daemon: Daemon, address: Address) -> None:
@@ -278,7 +279,7 @@ def test_rules_are_compiled_as_tcprules_does(lab: Lab, old_lab: Lab, tmp_path: P
     """To the byte; and what it refuses we refuse. The one that knows IPv6 hangs at most mistakes."""
     dice = random.Random(4)  # noqa: S311 - no secret
     where = old_lab if mistakes else lab
-    names = [f"{number:03}" for number in range(400)]
+    names = [f"{number:03}" for number in range(200)]
     where.sh("rm -rf /tmp/rules; mkdir /tmp/rules")
     for name in names:
         text = some_rules(dice, mistakes=mistakes)
@@ -287,7 +288,7 @@ def test_rules_are_compiled_as_tcprules_does(lab: Lab, old_lab: Lab, tmp_path: P
     where.sh("cd /tmp/rules; for f in ???; do timeout 5 tcprules $f.cdb $f.tmp < $f 2>/dev/null || rm -f $f.cdb; done")
     theirs = {name: where.path(f"/tmp/rules/{name}.cdb") for name in names}
     refused = {name for name in names if not theirs[name].exists()}
-    assert len(refused) > 20 if mistakes else not refused
+    assert len(refused) > 10 if mistakes else not refused
     for name in names:
         ours = written(tmp_path, name)
         assert ours == (None if name in refused else theirs[name].read_bytes()), (tmp_path / name).read_text()
@@ -326,7 +327,7 @@ def test_networks_and_leases_are_what_tcpserver_finds(lab: Lab, tmp_path: Path) 
     """For many rules and clients: who relays without a lease, whom a lease helps, and that it changes nothing else."""
     dice = random.Random(5)  # noqa: S311 - as above
     lab.sh("rm -rf /tmp/rules; mkdir /tmp/rules")
-    names = [f"{number:03}" for number in range(40)]
+    names = [f"{number:03}" for number in range(30)]
     for name in names:
         (tmp_path / name).write_text(some_rules(dice, mistakes=False))
         for kind, keys in (("static", set()), ("leases", LEASED)):
