@@ -155,7 +155,8 @@ def test_smtpd_can_be_started_and_stopped_while_the_daemon_runs(lab: Lab, daemon
     lab.sh("kill $(cat /var/run/smtpd.pid); while pgrep -x smtpd >/dev/null; do sleep 0.05; done")
     before = daemon.log()
     logged_in(lab, client)
-    eventually(lambda: client in table(lab))
+    eventually(lambda: f"added {client} to DB" in daemon.log())
+    assert client in table(lab)
     start_opensmtpd(lab)
     assert asked(lab, client) == 250
     assert "cannot" not in daemon.log().removeprefix(before)
