@@ -92,8 +92,10 @@ class Server:
         self._ours = identity(self._path) if self._path else None
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(self._talk, sock=made, backlog=_AT_ONCE, start_serving=False)
-        await self._listening.start_serving()
-        made.listen(BACKLOG)  # in the kernel more may wait than are accepted at once
+        try:
+            await self._listening.start_serving()
+        finally:
+            made.listen(BACKLOG)  # in the kernel more may wait than are accepted at once
 
     def start(self, changes: Mapping[str, bool]) -> None:
         """Be told of the leases that there are at the start."""
