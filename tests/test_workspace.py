@@ -135,8 +135,10 @@ def test_examples_pass_check_beside_postfix(dovecot_lab: Lab, example: Path) -> 
         dovecot_lab.sh(f"touch {file}")
     for program in re.findall(r'^command = \["(\w+)"', example.read_text(), re.MULTILINE):
         dovecot_lab.sh(f"command -v {program} || ln -s true /usr/bin/{program}")
-    for socket in re.findall(r'^(?:listen = "|map = "\w+:unix:)(/.*)/', example.read_text(), re.MULTILINE):
-        dovecot_lab.sh(f"mkdir -p {socket}")
+    for folder in re.findall(
+        r'^(?:listen = "|map = "(?:\w+:unix|smtpaccess):)(/.*)/', example.read_text(), re.MULTILINE
+    ):
+        dovecot_lab.sh(f"mkdir -p {folder}")
     if "\njournal = true" in example.read_text():
         dovecot_lab.sh(JOURNAL)
     done = dovecot_lab.run(PROGRAM, "check", "-c", example, check=False)

@@ -1,4 +1,4 @@
-"""Courier's IMAP and POP3 logins and logouts, versions 5 and 6.
+"""Courier's IMAP and POP3 logins and logouts, versions 5 and 6, and its mail server's smtpaccess.
 
 The user is logged as the client sent it, commas and brackets included, and the server's own fields follow. So lines are
 read from the right end, and one that holds ``, ip=[`` twice is not believed.
@@ -15,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pop_before_smtp import FAILURE, LOGIN, LOGOUT, PART, LogParser, LogPattern, hookimpl
+from pop_before_smtp.api import Writer
+
+from ._writer import Settings, defaults, netblocks, open_map
 
 _SERVICES = (("imap", rb"(?:courier-)?imapd"), ("pop3", rb"(?:courier-)?pop3d"))
 _CLIENT = rb", user=(?P<user>.*), ip=\[(?P<ip>[0-9A-Za-z.:%]*)\](?:, port=\[(?P<session>[0-9]+)\])?"
@@ -63,3 +66,9 @@ def pop_before_smtp_parsers() -> Iterator[LogParser]:
         detect=("/usr/lib/courier/imapd", "/usr/lib/courier/pop3d", "/usr/lib/courier-imap/bin/imapd"),
         units=tuple(f"courier-{name}{tls}.service" for name in _UNITS for tls in ("", "-ssl")),
     )
+
+
+@hookimpl
+def pop_before_smtp_writers() -> Iterator[Writer]:
+    """Yield the writer ``courier``."""
+    yield Writer(name="courier", settings=Settings, open=open_map, netblocks=netblocks, defaults=defaults)
