@@ -20,8 +20,8 @@ run: $(CAN_RUN) ## Run the daemon in the sandbox ./run, on a machine without a m
 test: $(CAN_TEST) lint ## Run ruff, mypy and all tests (those of whole systems need root)
 	$(BIN)/pytest
 
-soak: $(CAN_TEST) ## Kill the daemon for minutes under 100,000 logins and all kinds of log rotation
-	SOAK=100000 $(BIN)/pytest -rP tests/test_soak.py
+soak: $(CAN_TEST) ## Kill the daemon for an hour: under 100,000 logins, and 300 times for each type of map
+	SOAK=100000 KILLS=300 $(BIN)/pytest -rP tests/test_soak.py tests/test_kills.py
 
 lint: $(CAN_TEST) ## Run ruff and mypy
 	$(BIN)/ruff check

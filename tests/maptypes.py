@@ -116,18 +116,23 @@ def config(folder: Path, *writers: Mapping[str, object], **keys: object) -> Conf
     return build(base | keys)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with a directory for each type of map, a log, and commands that say that all is well."""
-    commands = tmp_path / "bin"
+def furnish(folder: Path) -> str:
+    """Make a directory for each type of map, a log, and commands that say that all is well; return the PATH for them."""
+    commands = folder / "bin"
     commands.mkdir()
     for name in ("smtpctl", "makesmtpaccess"):
         (commands / name).symlink_to("/bin/true")
     (commands / "postconf").write_text("#!/bin/sh\necho lmdb cdb hash btree\n")
     (commands / "postconf").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
-    (tmp_path / "rules").write_text(RULES)
-    (tmp_path / "mail.log").touch()
+    (folder / "rules").write_text(RULES)
+    (folder / "mail.log").touch()
     for name in TYPES:
-        (tmp_path / name).mkdir(mode=0o755)
+        (folder / name).mkdir(mode=0o755)
+    return f"{commands}:/usr/bin:/bin"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with all that maps need."""
+    monkeypatch.setenv("PATH", furnish(tmp_path))
     return tmp_path
