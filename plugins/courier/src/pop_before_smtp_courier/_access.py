@@ -11,8 +11,9 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network, summarize_address_range
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
 from pathlib import Path
+from socket import AF_INET6, inet_pton
 
 from pop_before_smtp.api import Network
 
@@ -35,7 +36,7 @@ def key(address: str) -> str:
 
     Not ``/32`` and ``/128``, which makesmtpaccess understands only with the Perl module Net::CIDR.
     """
-    return f":{IPv6Address(address).exploded}" if ":" in address else address
+    return ":" + inet_pton(AF_INET6, address).hex(":", 2) if ":" in address else address
 
 
 def others(ours: Path) -> list[tuple[Network, bool]]:
