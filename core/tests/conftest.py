@@ -28,7 +28,7 @@ def pop_before_smtp_parsers():
 WRITER = """
 from pathlib import Path
 from attrs import frozen
-from pop_before_smtp import Map, MapError, Writer, hookimpl
+from pop_before_smtp import ConfigError, Map, MapError, Writer, hookimpl
 
 @frozen(kw_only=True)
 class Settings:
@@ -46,9 +46,14 @@ class TextMap(Map):
     def clear(self):
         self.path.write_text("")
 
+def open_map(settings):
+    if settings.depth < 1:
+        raise ConfigError("depth: must be 1 or more")
+    return TextMap(Path(settings.map))
+
 @hookimpl
 def pop_before_smtp_writers():
-    yield Writer(name="{name}", settings=Settings, open=lambda settings: TextMap(Path(settings.map)))
+    yield Writer(name="{name}", settings=Settings, open=open_map)
 """
 
 

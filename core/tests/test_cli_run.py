@@ -61,6 +61,20 @@ def test_a_purge_that_cannot_read_the_state_ends_every_lease(site: Site) -> None
     assert (code, site.keys()) == (0, set())
 
 
+def test_a_map_that_cannot_be_opened_keeps_no_other_from_being_purged(site: Site) -> None:
+    daemon = site.start("run", "-c", str(site.file))
+    site.wait_for_line(daemon, "startup log-scan complete")
+    site.login("203.0.113.7")
+    until(lambda: site.keys() == {"203.0.113.7"})
+    daemon.kill()
+    daemon.communicate(timeout=DEADLINE)
+    broken = f'[[writer]]\nuse = "textfile"\nmap = "{site.folder}/other"\ndepth = 0\n'
+    site.file.write_text(site.file.read_text().replace("[[writer]]", f"{broken}[[writer]]") + 'users = ["nobody"]\n')
+    code, _, err = site("purge", "-c", str(site.file))
+    assert (code, site.keys()) == (1, set())
+    assert "writer[0].depth: must be 1 or more" in err
+
+
 def test_sighup_takes_a_right_configuration_and_refuses_a_wrong_one(site: Site) -> None:
     daemon = site.start("run", "-c", str(site.file))
     site.wait_for_line(daemon, "startup log-scan complete")

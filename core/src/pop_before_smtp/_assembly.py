@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._config import Config, netblocks
+from ._config import Config, WriterSettings, netblocks
 from ._engine import Engine
 from ._host import Host
 from ._match import Matcher
@@ -56,15 +56,23 @@ def maps(config: Config) -> list[Map | Lookup]:
         ConfigError: with all problems of all writers.
     """
     problems: list[str] = []
-    opened: list[Map | Lookup] = []
-    for writer in config.writers:
-        with warnings_logged(f"writer[{writer.index}]"), collected(problems, f"writer[{writer.index}]."):
-            opened.append(writer.writer.open(writer.settings))
+    found = [open_map(writer, problems) for writer in config.writers]
+    opened = [target for target in found if target is not None]
     places = [target.listen if isinstance(target, Lookup) else str(target.path) for target in opened]
     problems += [f"writer: two writers keep {place}" for place in {each for each in places if places.count(each) > 1}]
     if problems:
         raise ConfigError(*problems)
     return opened
+
+
+def open_map(writer: WriterSettings, problems: list[str]) -> Map | Lookup | None:
+    """Open one writer's map or lookup; add what speaks against it to ``problems`` and return None."""
+    with warnings_logged(f"writer[{writer.index}]"):
+        try:
+            return writer.writer.open(writer.settings)
+        except ConfigError as error:
+            problems += [f"writer[{writer.index}].{line}" for line in error.problems]
+    return None
 
 
 def map_problems(config: Config, opened: list[Map | Lookup], owned: Collection[Path]) -> list[str]:

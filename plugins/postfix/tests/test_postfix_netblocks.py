@@ -147,9 +147,12 @@ class TestTables:
         nets.write_text("!192.0.2.0/24 OK\n")
         assert "conditions" in read(f"cidr:{nets}")[1][0]
 
-    @pytest.mark.parametrize("kind", ["lmdb", "proxy:lmdb"])
-    @pytest.mark.parametrize("path", ["/var/lib/pop-before-smtp/relay", "/var//lib/x/../pop-before-smtp/./relay"])
-    def test_our_own_map_is_skipped(self, read: Read, kind: str, path: str) -> None:
+    @pytest.mark.parametrize("kind", ["lmdb", "proxy:lmdb", "cdb"])
+    @pytest.mark.parametrize(
+        "path",
+        ["/var/lib/pop-before-smtp/relay", "/var//lib/x/../pop-before-smtp/./relay", "/var/lib/pop-before-smtp/other"],
+    )
+    def test_our_own_maps_are_skipped(self, read: Read, kind: str, path: str) -> None:
         assert read(f"10.0.0.0/8 {kind}:{path} !{kind}:{path} 192.0.2.1") == (["10.0.0.0/8", "192.0.2.1/32"], [])
 
     @pytest.mark.parametrize(

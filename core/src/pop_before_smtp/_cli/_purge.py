@@ -46,9 +46,9 @@ def purge(config: Config, clock: Clock) -> None:
     read, nobody knows what is left, and nothing is.
 
     Raises:
-        MapError: a map could not be written; the others were.
+        MapError: a map could not be opened or written; the others were.
     """
-    problems = []
+    problems: list[str] = []
     engine = assembly.engine(config, _host.look())
     try:
         with read(config.state_dir) as state:
@@ -57,7 +57,8 @@ def purge(config: Config, clock: Clock) -> None:
         _log.error("%s; every lease ends", error)
         engine = assembly.engine(config, _host.look())
     cleared = read_maps(config.state_dir)
-    for outlet, target in zip(engine.outlets, assembly.maps(config), strict=True):
+    for outlet in engine.outlets:
+        target = assembly.open_map(outlet.writer, problems)
         if isinstance(target, Map) and not cleared.get(target.path, True):
             upkeep = Upkeep(target, outlet.label, 0.0)
             upkeep.take(outlet.changes(), 0.0)

@@ -20,7 +20,7 @@ _MOST = 10_000
 
 
 def members(table: str, settings: Settings) -> Iterator[Network]:
-    """Yield what ``type:name`` permits; nothing for our own map, whose entries are leases.
+    """Yield what ``type:name`` permits; nothing for a map beside ours, or ours: their entries are leases.
 
     Raises:
         UnlistableError: this type cannot be listed, or the table cannot be read.
@@ -48,7 +48,7 @@ def _is_ours(kind: str, name: str, settings: Settings) -> bool:
     own, path = split(settings.map)
     if kind not in TABLES or own not in TABLES:
         return False
-    return os.path.realpath(file_of(kind, name)) == os.path.realpath(file_of(own, path))
+    return file_of(kind, name).parent.resolve() == file_of(own, path).parent.resolve()
 
 
 def _addresses(keys: Iterable[str]) -> Iterator[Network]:
