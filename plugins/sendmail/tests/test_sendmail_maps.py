@@ -35,7 +35,7 @@ class SendmailTests(WriterTests):
         return Settings(map=f"{self.kind}:{directory}/popauth", form=self.form)
 
     def read(self, target: Map) -> set[str]:
-        tag, value = {"popauth": ("", b"OK"), "access": ("connect:", b"RELAY")}[self.form]
+        tag, value, most = {"popauth": ("", b"OK", 2), "access": ("connect:", b"RELAY", 1)}[self.form]
         if self.kind == "text":
             found = dict(line.split(b" ") for line in text.read(target.path))
         else:
@@ -43,7 +43,7 @@ class SendmailTests(WriterTests):
         assert set(found.values()) <= {value}
         keys = {key.decode().removeprefix(tag) for key in found}
         addresses = {canonical(key.encode()).decode() for key in keys}
-        assert keys == {spelling for address in addresses for spelling in spellings(address)}
+        assert keys == {spelling for address in addresses for spelling in [*spellings(address)][:most]}
         return addresses
 
 

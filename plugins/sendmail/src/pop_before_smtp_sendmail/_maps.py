@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 from attrs import frozen
@@ -33,13 +34,18 @@ class Settings:
 
 @frozen
 class _Form:
-    """What stands before each key, and the value."""
+    """What stands before each key, the value, and how many spellings of an address are written.
+
+    An access map is also asked for leading parts of addresses, and ``ipv6:2001:db8::1`` is one of
+    ``ipv6:2001:db8::1:2``: what is shortened would open more than itself.
+    """
 
     tag: str
     value: str
+    spellings: int
 
 
-FORMS = {"popauth": _Form("", "OK"), "access": _Form("connect:", "RELAY")}
+FORMS = {"popauth": _Form("", "OK", 2), "access": _Form("connect:", "RELAY", 1)}
 KINDS = ("hash", "btree", "text")
 HACK = "popbeforesmtp"
 """The name of the map in our m4 hack."""
@@ -109,18 +115,19 @@ def _other_problems(settings: Settings) -> Iterator[str]:
 
 
 class _SendmailMap(FileMap):
-    """A map with every spelling of each address.
+    """A map with the spellings of each address.
 
     Everybody may read it, for a sendmail that runs as root heeds permissions, and ignores a map that is not for it.
     """
 
     def __init__(self, path: Path, form: _Form, *, separator: str = "") -> None:
         super().__init__(path, value=separator + form.value, mode=0o644)
-        self._tag = form.tag
+        self._form = form
 
     def items(self, keys: AbstractSet[str]) -> Iterable[tuple[bytes, bytes]]:
         """Return the spellings, those of one address together."""
-        return ((f"{self._tag}{text}".encode(), self._value) for key in sorted(keys) for text in spellings(key))
+        tag, most = self._form.tag, self._form.spellings
+        return ((f"{tag}{text}".encode(), self._value) for key in sorted(keys) for text in islice(spellings(key), most))
 
 
 class _Text(_SendmailMap, TextMap):
