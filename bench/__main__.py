@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-MODULES = ("match", "latency", "leases", "state", "growth", "lookup")
+MODULES = ("match", "latency", "leases", "state", "growth", "lookup", "maps")
 
 
 def main() -> None:
