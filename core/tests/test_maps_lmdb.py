@@ -92,7 +92,7 @@ for line in sys.stdin:
 
 def test_no_lock_file(target: LmdbMap) -> None:
     put(target, TWO, ONE)
-    assert {path.name for path in target.path.parent.iterdir()} == {"relay.lmdb", ".relay.lmdb.empty"}
+    assert {path.name for path in target.path.parent.iterdir()} == {"relay.lmdb", ".relay.lmdb.empty~"}
 
 
 @pytest.mark.parametrize("kind", ["LOCK_SH", "LOCK_EX"])
