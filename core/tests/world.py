@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import os
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -240,13 +241,16 @@ class Process:
     async def start(self) -> None:
         """Read what is there."""
         self._task = asyncio.create_task(self._read())
-        await self._source.caught_up.wait()
+        await self._unless_it_fails(self._source.caught_up.wait())
         await self.look()
 
     async def look(self) -> None:
         """Read what has come."""
-        looking = asyncio.create_task(self._hand.look())
-        await asyncio.wait([looking, self._task], return_when=asyncio.FIRST_COMPLETED)
+        await self._unless_it_fails(self._hand.look())
+
+    async def _unless_it_fails(self, until: Coroutine[Any, Any, object]) -> None:
+        waiting = asyncio.create_task(until)
+        await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
             self._task.result()
 
