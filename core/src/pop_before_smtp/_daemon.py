@@ -54,8 +54,9 @@ class _Ear(logging.Handler):
         self._hear = hear
 
     def emit(self, _record: logging.LogRecord) -> None:
-        """Tell of it."""
-        self._hear()
+        """Tell of it, unless the loop is closed."""
+        with contextlib.suppress(RuntimeError):
+            self._hear()
 
 
 def _nothing() -> None:
