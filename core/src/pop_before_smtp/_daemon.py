@@ -18,7 +18,7 @@ from ._clock import Clock
 from ._config import Config
 from ._engine import Engine
 from ._mapthread import MapThread
-from ._notify import notify, watchdog_interval
+from ._notify import Ear, notify, watchdog_interval
 from ._outlet import Outlet
 from ._record import Batch, Records
 from ._replay import replay
@@ -44,19 +44,6 @@ _LOOK_ROUND = 30.0
 """and between two looks at sources and maps where nothing happens and nothing is said."""
 _COMPACT = 600.0
 """Seconds between two clean-ups of the state."""
-
-
-class _Ear(logging.Handler):
-    """Hears what is logged: what is worth a line there, as a source that fails, may be news of how things are."""
-
-    def __init__(self, hear: Callable[[], object]) -> None:
-        super().__init__()
-        self._hear = hear
-
-    def emit(self, _record: logging.LogRecord) -> None:
-        """Tell of it, unless the loop is closed."""
-        with contextlib.suppress(RuntimeError):
-            self._hear()
 
 
 def _nothing() -> None:
@@ -107,7 +94,7 @@ class Daemon:
         """
         state = self._prepare()
         loop = asyncio.get_running_loop()
-        ear = _Ear(lambda: loop.call_soon_threadsafe(self._news.set))
+        ear = Ear(lambda: loop.call_soon_threadsafe(self._news.set))
         logging.getLogger("pop_before_smtp").addHandler(ear)
         try:
             positions = state.positions() if state else {}

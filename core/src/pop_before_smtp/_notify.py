@@ -1,9 +1,12 @@
-"""Telling systemd how we are: sd_notify(3) over its datagram socket."""
+"""Telling systemd how we are, by sd_notify(3) over its datagram socket, and hearing of what may be news of that."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
+from collections.abc import Callable
 
 
 def notify(message: str) -> None:
@@ -23,3 +26,16 @@ def watchdog_interval() -> float | None:
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 2e6 if microseconds.isdigit() and for_us else None
+
+
+class Ear(logging.Handler):
+    """Hears what is logged: what is worth a line there, as a source that fails, may be news of how things are."""
+
+    def __init__(self, hear: Callable[[], object]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        """Tell of it, unless the loop is closed."""
+        with contextlib.suppress(RuntimeError):
+            self._hear()
